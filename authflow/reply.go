@@ -1,0 +1,32 @@
+package authflow
+
+import (
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// class is what a token endpoint's answer means for the connection.
+type class int
+
+const (
+	granted        class = iota // a usable access token
+	transient                   // passing: nothing was processed, or the provider says so; the connection is unchanged
+	ambiguous                   // the outcome is unknown: the POST was written and no usable answer came
+	dead                        // a definite refusal of this grant
+	rejectedClient              // the provider refuses our client id, secret or request; no connection changes
+)
+
+// reply is a token endpoint's answer, classified. It holds no provider text.
+type reply struct {
+	class      class
+	code       string        // a standard OAuth error code, or "other"; empty when granted
+	text       string        // one sentence in our words; empty when granted
+	retryAfter time.Duration // from Retry-After, capped at 10 min; zero if there was none
+
+	token    tokenstore.Token // Expiry zero: the answer said nothing usable of the lifetime; Refresh empty: none came
+	scopes   []string         // nil: the answer named none (RFC 6749 section 5.1: as requested)
+	extra    map[string]string
+	account  string // fingerprint of who consented; empty if unknown
+	received time.Time
+}

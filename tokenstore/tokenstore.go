@@ -1,0 +1,134 @@
+// Package tokenstore remembers connections, sealed, for all replicas.
+//
+// A [Store] keeps one [Record] per [Slot]. Beside it stand a [Locker] (a lease per Slot), a [Shelf] (things kept for
+// minutes and taken once) and a [Feed] (a hint that a Slot changed). [File] implements all four on one machine, [Redis]
+// for any number of replicas. Both write nothing but ciphertext: every record and every shelved value is sealed by a
+// [Keyring] with its Slot (or id) and purpose as associated data, so that bytes moved from one org to another do not open.
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+)
+
+// Errors that callers decide on. Implementations wrap them; test with errors.Is.
+var (
+	// ErrNotFound says that the Slot has no record, or that the shelf holds nothing under the id.
+	ErrNotFound = errors.New("not found")
+	// ErrDeleted says that a tombstone stands in the Slot. It matches ErrNotFound too.
+	ErrDeleted error = deletedError{}
+	// ErrConflict says that the record is not at the version that the caller read: read again and decide anew.
+	ErrConflict = errors.New("the record has changed")
+	// ErrHeld says that another holder has the lease.
+	ErrHeld = errors.New("the lease is held by another")
+	// ErrUnreadable says that a record cannot be decrypted or parsed. The store leaves it untouched.
+	ErrUnreadable = errors.New("the record cannot be read")
+	// ErrUnavailable says that the store could not be reached in time. A write that returns it may have happened.
+	ErrUnavailable = errors.New("the store is unavailable")
+	// ErrWrongKey says that no key of the ring opens the store's key-check record.
+	ErrWrongKey = errors.New("no encryption key opens this store")
+	// ErrInUse says that another process has the store file open.
+	ErrInUse = errors.New("another process has the store open")
+)
+
+type deletedError struct{}
+
+func (deletedError) Error() string        { return "deleted" }
+func (deletedError) Is(target error) bool { return target == ErrNotFound }
+
+// Org names a tenant. The zero Org is a bug, never a default.
+type Org string
+
+// Global is the Org of an integration's global connection. No real org can be spelled so.
+const Global Org = "@global"
+
+// Slot is a connection's key. It is always compared as a struct; its String is for people and logs only.
+type Slot struct {
+	Integration string
+	Org         Org
+}
+
+// String returns "integration/org".
+func (s Slot) String() string { return s.Integration + "/" + string(s.Org) }
+
+// GrantID is random and new with every consent.
+type GrantID string
+
+// Version is what Save compares. The zero Version means "no record".
+type Version struct {
+	Grant      GrantID
+	Generation int64
+	Revision   int64
+}
+
+// Store keeps Records by Slot. All methods may be called concurrently. Errors match the package's sentinels.
+type Store interface {
+	// Get returns the record, ErrNotFound, ErrDeleted, ErrUnreadable or ErrUnavailable. The caller owns the record.
+	Get(ctx context.Context, slot Slot) (*Record, error)
+	// Save stores rec if the stored version equals prev (zero: no record, or a tombstone of a grant other than
+	// rec.Grant), sets rec.Revision to the stored one and publishes the Slot on the Feed. It returns ErrConflict otherwise.
+	// A nil error means durable. After ErrUnavailable the write may have happened: Get and compare rec.Write.
+	Save(ctx context.Context, slot Slot, rec *Record, prev Version) error
+	// Delete replaces the record by a tombstone that lasts TombstoneLife, if the stored version equals prev.
+	Delete(ctx context.Context, slot Slot, prev Version) error
+	// List yields every connection, tombstones left out, in no particular order. A record that cannot be read comes with
+	// a nil Record and an ErrUnreadable; an error with a zero Slot ends the sequence.
+	List(ctx context.Context) iter.Seq2[Slot, Entry]
+	// Due returns at most limit Slots whose Record.Due is set and not after now, the longest due first.
+	Due(ctx context.Context, now time.Time, limit int) ([]Slot, error)
+}
+
+// Entry is one connection of a List: a record, or why there is none.
+type Entry struct {
+	Record *Record
+	Err    error
+}
+
+// TombstoneLife is how long a deleted connection refuses to be resurrected by what was in flight.
+const TombstoneLife = 30 * 24 * time.Hour
+
+// Locker gives out one lease per Slot at a time, across all replicas.
+type Locker interface {
+	// Acquire returns the lease, ErrHeld or ErrUnavailable. Its Fence is higher than that of every earlier lease of the Slot.
+	Acquire(ctx context.Context, slot Slot, ttl time.Duration) (Lease, error)
+	// Renew extends a lease that is still ours to ttl from now; ErrHeld if it is not ours any more.
+	Renew(ctx context.Context, lease Lease, ttl time.Duration) (Lease, error)
+	// Release ends the lease if it is still ours, and does nothing otherwise.
+	Release(ctx context.Context, lease Lease) error
+}
+
+// Lease is the right to refresh one Slot until Expires, by the holder's own clock.
+type Lease struct {
+	Slot    Slot
+	Owner   string // random per Acquire
+	Fence   int64
+	Expires time.Time // a bound on the safe side: counted from before the request was sent
+}
+
+// Shelf keeps small values for minutes (states, tickets, sessions). The ids are secrets: a Shelf stores only their
+// SHA-256, and the values sealed.
+type Shelf interface {
+	// Put stores value under id for life, replacing what was there.
+	Put(ctx context.Context, id string, value []byte, life time.Duration) error
+	// Take removes and returns the value; exactly one of several concurrent calls gets it, the others ErrNotFound.
+	Take(ctx context.Context, id string) ([]byte, error)
+	// Peek returns the values of ids in order without removing them, nil for each that is not there.
+	Peek(ctx context.Context, ids ...string) ([][]byte, error)
+}
+
+// Feed tells of changed Slots. It is a hint to drop memory: messages can be late, repeated or lost.
+type Feed interface {
+	// Watch calls changed for every Slot that any replica saves or deletes, until ctx ends; it reconnects by itself. It
+	// returns when ctx is done. changed must not block.
+	Watch(ctx context.Context, changed func(Slot))
+}
+
+// Backend is a Store with everything beside it, as both implementations provide it.
+type Backend interface {
+	Store
+	Locker
+	Shelf
+	Feed
+}
