@@ -34,6 +34,11 @@ type snapshot struct {
 	header string
 }
 
+// NewCredential returns a credential that injects header, for tests of those who use a Broker.
+func NewCredential(slot tokenstore.Slot, header string) Credential {
+	return Credential{Slot: slot, snap: &snapshot{header: header}}
+}
+
 // Header returns the ready value to inject, such as "Bearer …".
 func (c Credential) Header() string { return c.snap.header }
 
