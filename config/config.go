@@ -5,7 +5,11 @@
 // translates it into each package's own Config.
 package config
 
-import "time"
+import (
+	"os"
+	"path/filepath"
+	"slices"
+)
 
 // Config is one configuration file, checked, with defaults filled in and secrets read.
 type Config struct {
@@ -17,150 +21,46 @@ type Config struct {
 	EncryptionKeys []Key // newest first; may be empty with the file store
 	Callers        []Caller
 	Integrations   []*Integration // sorted by name
+
+	files []string
 }
-
-// Proxy is the data listener.
-type Proxy struct {
-	Listen            string // default 127.0.0.1:8080
-	PublicURL         string // without trailing slash; empty: scheme and Host of the request
-	TrustNetwork      bool
-	IncludeConnectURL bool
-	DrainDelay        time.Duration // default 0
-	DrainTimeout      time.Duration // default 25 s
-	TLS               *TLS          // nil: plain HTTP
-}
-
-// Auth is the listener of consent, screen and API.
-type Auth struct {
-	Listen    string // default 127.0.0.1:8081
-	PublicURL string // without trailing slash; default http(s)://{listen} on a loopback address
-	Operators []Operator
-	TLS       *TLS
-}
-
-// Ops is the listener of metrics and health.
-type Ops struct {
-	Listen        string // default 127.0.0.1:8082
-	PProf         bool
-	PerOrgMetrics *bool // nil: up to 1,000 connections
-	TLS           *TLS
-}
-
-// TLS names the files of a listener's certificate.
-type TLS struct{ CertFile, KeyFile, ClientCAFile string }
-
-// Store says where connections are kept: File, or Redis if RedisURL is not empty.
-type Store struct {
-	File     string // default ./bifrost.db; empty with Redis
-	RedisURL Secret // redis://, rediss://, or with Sentinel or Cluster parameters
-}
-
-// Log configures the log on stderr.
-type Log struct {
-	Level    string // debug, info (default), warn, error
-	Format   string // json (default), text
-	Requests bool   // default true: one line per request
-}
-
-// Key is one encryption key: 32 bytes.
-type Key struct {
-	ID    string
-	Bytes Secret // 32 raw bytes
-}
-
-// Operator may use the screen and the JSON API.
-type Operator struct {
-	Name  string
-	Token Secret
-}
-
-// Caller may use the proxy.
-type Caller struct {
-	Name         string
-	Key          Secret
-	Orgs         []string // "*": every org, "@global": the right to ask for the global connection
-	Integrations []string // "*": every integration
-	Allow        []string // "METHOD /path/**"; empty: everything
-}
-
-// Integration is one OAuth application and the upstream API that it opens.
-type Integration struct {
-	Name        string
-	Description string
-	Route       string
-	Hosts       []string
-	Upstream    string // template
-	Flow        string // authorization_code (default), client_credentials
-
-	ClientID         string
-	ClientSecret     Secret // empty with client_auth none
-	ClientAuth       string // post (default), basic, none
-	AuthorizationURL string // template
-	TokenURL         string // template
-	RevocationURL    string // template
-	Issuer           string
-	Audience         string
-	Scopes           []string
-	PKCE             string // s256 (default), off
-	RefreshTokens    string // reusable (default), rotating, one_time
-
-	AuthorizationParams map[string]string // templates
-	TokenParams         map[string]string // templates
-	Headers             map[string]string // templates
-
-	DefaultEntityID string
-	DefaultVars     map[string]string
-	OrgSettings     map[string]OrgSetting
-	OnlyOrgs        []string // nil: every org
-	Fallback        string   // global (default), none
-
-	InjectHeader string // default Authorization; empty with InjectQuery
-	InjectFormat string // default "Bearer {access_token}"
-	InjectQuery  string // name of a query parameter; empty: a header
-
-	Methods         []string // default GET HEAD POST PUT PATCH DELETE OPTIONS
-	Allow, Deny     []string // "METHOD /path/**"
-	WebSocket       bool
-	RewriteLinks    bool
-	MaxBody         int64 // bytes; 0: unlimited
-	ReplayBodyLimit int64 // bytes; default 64 KiB
-
-	DialTimeout           time.Duration // default 10 s
-	ResponseHeaderTimeout time.Duration // default 60 s
-	TokenTimeout          time.Duration // default 0: by refresh class
-
-	DefaultTokenLifetime     time.Duration // default 1 h
-	RefreshTokenIdleLifetime time.Duration // default 0: unknown
-}
-
-// OrgSetting is one org's values of an integration's placeholders.
-type OrgSetting struct {
-	EntityID string
-	Vars     map[string]string
-}
-
-// Resolved is an integration's templates with one org's values.
-type Resolved struct {
-	EntityID            string
-	Upstream            string
-	AuthorizationURL    string
-	TokenURL            string
-	RevocationURL       string
-	AuthorizationParams map[string]string
-	TokenParams         map[string]string
-	Headers             map[string]string
-}
-
-// Secret is a value that must not be printed: every format verb, log call and encoder gives [redacted].
-type Secret string
-
-// Reveal returns the secret.
-func (s Secret) Reveal() string { return string(s) }
 
 // Load reads and checks the file at path. Environment variables are looked up with env (nil: os.LookupEnv). The error is a
 // Problems, which holds every problem at once.
-func Load(path string, env func(string) (string, bool)) (*Config, error) { panic("skeleton") }
+func Load(path string, env func(string) (string, bool)) (*Config, error) {
+	if env == nil {
+		env = os.LookupEnv
+	}
+	r := &reader{file: path, dir: filepath.Dir(path), env: env, files: []string{path}}
+	cfg := &Config{}
+	if root, ok := r.root(); ok {
+		cfg.read(root)
+	}
+	if len(r.problems) > 0 {
+		return nil, r.problems.sorted()
+	}
+	cfg.files = r.files
+	return cfg, nil
+}
 
-// Resolve returns the integration's templates with the values of org ("@global": the defaults), or an error that names the
-// placeholder without a value.
-func (in *Integration) Resolve(org string) (Resolved, error) { panic("skeleton") }
+// Files returns the files that the configuration came from: the file itself first, then every file that a secret, key or
+// certificate was read from. A change of any of them can change the configuration.
+func (c *Config) Files() []string { return slices.Clone(c.files) }
+
+func (c *Config) read(n node) {
+	o, ok := n.object()
+	if !ok {
+		return
+	}
+	c.Integrations = readIntegrations(o.need("integrations"))
+	c.EncryptionKeys = readKeys(o.at("encryption_keys"))
+	c.Callers = readCallers(o.at("callers"), c.Integrations)
+	c.Log = readLog(o.at("log"))
+	c.Store = readStore(o.at("store"), o.at("encryption_keys"))
+	c.Proxy = readProxy(o.at("proxy"), o.at("callers"))
+	c.Auth = readAuth(o.at("auth"))
+	c.Ops = readOps(o.at("ops"))
+	checkPorts(o)
+	checkHosts(o, c)
+	o.close()
+}

@@ -1,0 +1,96 @@
+package config
+
+import (
+	"errors"
+	"slices"
+)
+
+// Operator may use the screen and the JSON API.
+type Operator struct {
+	Name  string
+	Token Secret
+}
+
+// Caller may use the proxy.
+type Caller struct {
+	Name         string
+	Key          Secret
+	Orgs         []string // "*": every org, "@global": the right to ask for the global connection
+	Integrations []string // "*": every integration
+	Allow        []string // "METHOD /path/**"; empty: everything
+}
+
+func readOperators(n node) []Operator {
+	var list []Operator
+	names, tokens := unique{}, unique{}
+	for _, item := range n.items() {
+		o, ok := item.object()
+		if !ok {
+			continue
+		}
+		var op Operator
+		readIdentity(o, "token", &op.Name, &op.Token, names, tokens)
+		o.close()
+		list = append(list, op)
+	}
+	return list
+}
+
+func readCallers(n node, known []*Integration) []Caller {
+	var list []Caller
+	names, keys := unique{}, unique{}
+	for _, item := range n.items() {
+		o, ok := item.object()
+		if !ok {
+			continue
+		}
+		var c Caller
+		readIdentity(o, "key", &c.Name, &c.Key, names, keys)
+		setList(o.need("orgs"), &c.Orgs, callerOrg)
+		setList(o.need("integrations"), &c.Integrations, oneOfThese(known))
+		setList(o.at("allow"), &c.Allow, rule)
+		o.close()
+		list = append(list, c)
+	}
+	return list
+}
+
+// readIdentity reads a name and the secret that proves it. Both may stand in the file once.
+func readIdentity(o *object, proof string, name *string, secret *Secret, names, secrets unique) {
+	if n := o.need("name"); set(n, name, who) {
+		names.check(n, *name)
+	}
+	n := o.need(proof)
+	if s, ok := n.credential(); ok {
+		*secret = s
+		secrets.check(n, s.Reveal())
+	}
+}
+
+// callerOrg is an org, "*" or "@global".
+func callerOrg(s string) (string, error) {
+	if s == "*" || s == "@global" {
+		return s, nil
+	}
+	if _, err := org(s); err != nil {
+		return "", errors.New(`must be "*", "@global" or the name of an org`)
+	}
+	return s, nil
+}
+
+// oneOfThese is the name of an integration of this file, or "*".
+func oneOfThese(known []*Integration) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if s == "*" || slices.ContainsFunc(known, func(in *Integration) bool { return in.Name == s }) {
+			return s, nil
+		}
+		names := make([]string, len(known))
+		for i, in := range known {
+			names[i] = in.Name
+		}
+		if near := nearest(s, names); near != "" {
+			return "", errors.New("names no integration of this file: did you mean " + near + "?")
+		}
+		return "", errors.New("names no integration of this file")
+	}
+}

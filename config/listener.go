@@ -1,0 +1,190 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"strconv"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Proxy is the data listener.
+type Proxy struct {
+	Listen            string // default 127.0.0.1:8080
+	PublicURL         string // without trailing slash; empty: scheme and Host of the request
+	TrustNetwork      bool
+	IncludeConnectURL bool
+	DrainDelay        time.Duration // default 0
+	DrainTimeout      time.Duration // default 25 s
+	TLS               *TLS          // nil: plain HTTP
+}
+
+// Auth is the listener of consent, screen and API.
+type Auth struct {
+	Listen    string // default 127.0.0.1:8081
+	PublicURL string // without trailing slash; default http(s)://{listen} on a loopback address
+	Operators []Operator
+	TLS       *TLS
+}
+
+// Ops is the listener of metrics and health.
+type Ops struct {
+	Listen        string // default 127.0.0.1:8082
+	PProf         bool
+	PerOrgMetrics *bool // nil: up to 1,000 connections
+	TLS           *TLS
+}
+
+// TLS names the files of a listener's certificate: a pair that was readable and matching at Load. ClientCAFile may be empty.
+type TLS struct{ CertFile, KeyFile, ClientCAFile string }
+
+const (
+	proxyListen = "127.0.0.1:8080"
+	authListen  = "127.0.0.1:8081"
+	opsListen   = "127.0.0.1:8082"
+)
+
+func readProxy(n, callers node) Proxy {
+	o, _ := n.object()
+	p := Proxy{Listen: proxyListen, DrainTimeout: 25 * time.Second}
+	listen := o.at("listen")
+	set(listen, &p.Listen, listenAddress)
+	set(o.at("public_url"), &p.PublicURL, publicURL)
+	setBool(o.at("trust_network"), &p.TrustNetwork)
+	setBool(o.at("include_connect_url"), &p.IncludeConnectURL)
+	set(o.at("drain_delay"), &p.DrainDelay, duration)
+	set(o.at("drain_timeout"), &p.DrainTimeout, span)
+	p.TLS = readTLS(o.at("tls"))
+	if !loopbackAddress(p.Listen) && !lists(callers) && !p.TrustNetwork {
+		listen.problem("is not a loopback address: whoever reaches it could be any org; add callers, or proxy.trust_network: true if the network itself keeps others out")
+	}
+	o.close()
+	return p
+}
+
+func readAuth(n node) Auth {
+	o, _ := n.object()
+	a := Auth{Listen: authListen}
+	listen, public := o.at("listen"), o.at("public_url")
+	set(listen, &a.Listen, listenAddress)
+	set(public, &a.PublicURL, publicURL)
+	a.Operators = readOperators(o.at("operators"))
+	a.TLS = readTLS(o.at("tls"))
+	local := loopbackAddress(a.Listen)
+	if !local && !lists(o.at("operators")) {
+		listen.problem("is not a loopback address: whoever reaches it could connect and disconnect; add auth.operators")
+	}
+	switch {
+	case public.given():
+	case !local:
+		public.problem("is missing: with this listen address it cannot be guessed, and providers compare the redirect URI that begins with it")
+	case a.TLS != nil:
+		a.PublicURL = "https://" + a.Listen
+	default:
+		a.PublicURL = "http://" + a.Listen
+	}
+	o.close()
+	return a
+}
+
+func readOps(n node) Ops {
+	o, _ := n.object()
+	ops := Ops{Listen: opsListen}
+	set(o.at("listen"), &ops.Listen, listenAddress)
+	setBool(o.at("pprof"), &ops.PProf)
+	if per := o.at("per_org_metrics"); per.given() {
+		ops.PerOrgMetrics = new(bool)
+		setBool(per, ops.PerOrgMetrics)
+	}
+	ops.TLS = readTLS(o.at("tls"))
+	o.close()
+	return ops
+}
+
+// lists tells whether the file lists something there, be it right or wrong.
+func lists(n node) bool {
+	return n.given() && n.yaml.Kind == yaml.SequenceNode && len(n.yaml.Content) > 0
+}
+
+// listenAddress is HOST:PORT; an empty host is every address, port 0 any free port.
+func listenAddress(s string) (string, error) {
+	host, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil || host != "" && !validHost(host) && net.ParseIP(host) == nil {
+		return "", errors.New("must be HOST:PORT, such as 127.0.0.1:8080 or :8080")
+	}
+	return s, nil
+}
+
+func loopbackAddress(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	return err == nil && loopback(host)
+}
+
+// checkPorts reports listeners that want the same port of the same address.
+func checkPorts(root *object) {
+	seen := map[string]string{}
+	for _, l := range []struct{ name, listen string }{{"proxy", proxyListen}, {"auth", authListen}, {"ops", opsListen}} {
+		section := root.at(l.name)
+		if section.given() && section.yaml.Kind != yaml.MappingNode {
+			continue
+		}
+		n, listen := section, l.listen
+		for i := 0; section.given() && i+1 < len(section.yaml.Content); i += 2 {
+			if key := section.yaml.Content[i]; key.Value == "listen" {
+				n = node{n.reader, follow(section.yaml.Content[i+1]), section.path + ".listen", key.Line}
+				listen = n.yaml.Value
+			}
+		}
+		if _, port, err := net.SplitHostPort(listen); err != nil || port == "0" {
+			continue
+		}
+		if other, taken := seen[listen]; taken {
+			n.problem("is the address of %s.listen too: give each listener its own", other)
+		}
+		seen[listen] = l.name
+	}
+}
+
+// readTLS reads the names of a listener's certificate files, and checks the files. Nil: not given.
+func readTLS(n node) *TLS {
+	if !n.given() {
+		return nil
+	}
+	o, ok := n.object()
+	if !ok {
+		return nil
+	}
+	cert, key, ca := o.need("cert_file"), o.need("key_file"), o.at("client_ca_file")
+	t := &TLS{CertFile: cert.pem(), KeyFile: key.pem(), ClientCAFile: ca.pem()}
+	if t.CertFile != "" && t.KeyFile != "" {
+		if _, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile); err != nil {
+			cert.problem("is not, with key_file, a certificate in PEM and its private key")
+		}
+	}
+	if t.ClientCAFile != "" {
+		if pem, err := readSmall(t.ClientCAFile); err == nil && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			ca.problem("has no certificate in PEM")
+		}
+	}
+	o.close()
+	return t
+}
+
+// pem returns the path of a file that can be read, or nothing.
+func (n node) pem() string {
+	path, ok := n.filePath()
+	if !ok {
+		return ""
+	}
+	if _, err := readSmall(path); err != nil {
+		n.problem("the file cannot be read: %s", cause(err))
+		return ""
+	}
+	return path
+}

@@ -1,0 +1,105 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Store says where connections are kept: File, or Redis if RedisURL is not empty.
+type Store struct {
+	File     string // default ./bifrost.db; empty with Redis
+	RedisURL Secret // redis://, rediss://, or with Sentinel or Cluster parameters
+}
+
+// Log configures the log on stderr.
+type Log struct {
+	Level    string // debug, info (default), warn, error
+	Format   string // json (default), text
+	Requests bool   // default true: one line per request
+}
+
+// Key is one encryption key: 32 bytes.
+type Key struct {
+	ID    string
+	Bytes Secret // 32 raw bytes
+}
+
+func readStore(n, keys node) Store {
+	o, _ := n.object()
+	var s Store
+	file, redis := o.at("file"), o.at("redis")
+	set(file, &s.File, line)
+	if redis.given() {
+		s.RedisURL = readRedis(redis)
+		if file.given() {
+			redis.problem("stands beside store.file: there is one store, remove one of them")
+		}
+		if !lists(keys) {
+			keys.problem("is missing: with Redis every replica needs the same keys, `bifrost key new` makes one")
+		}
+	} else if !file.given() {
+		s.File = "./bifrost.db"
+	}
+	o.close()
+	return s
+}
+
+func readRedis(n node) Secret {
+	o, _ := n.object()
+	at := o.need("url")
+	url, ok := at.secret()
+	if scheme, _, _ := strings.Cut(url.Reveal(), "://"); ok && scheme != "redis" && scheme != "rediss" {
+		at.problem("must begin with redis:// or rediss://")
+	}
+	o.close()
+	return url
+}
+
+func readLog(n node) Log {
+	o, _ := n.object()
+	l := Log{Level: "info", Format: "json", Requests: true}
+	set(o.at("level"), &l.Level, oneOf("debug", "info", "warn", "error"))
+	set(o.at("format"), &l.Format, oneOf("json", "text"))
+	setBool(o.at("requests"), &l.Requests)
+	o.close()
+	return l
+}
+
+func readKeys(n node) []Key {
+	var keys []Key
+	ids, values := unique{}, unique{}
+	for _, item := range n.items() {
+		o, ok := item.object()
+		if !ok {
+			continue
+		}
+		var k Key
+		id := o.need("id")
+		if set(id, &k.ID, name) {
+			ids.check(id, k.ID)
+		}
+		if s, ok := o.secret(); ok {
+			raw, err := key32(s)
+			if err != nil {
+				o.problem("%v", err)
+			} else {
+				values.check(o.node, raw.Reveal())
+			}
+			k.Bytes = raw
+		}
+		o.close()
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// unique finds values that may stand in the file once. It reports where the first stands, never what it is.
+type unique map[string]node
+
+func (u unique) check(n node, value string) {
+	if first, ok := u[value]; ok {
+		n.problem("%s", fmt.Sprintf("is the same as %s on line %d: each needs its own", first.path, first.line))
+		return
+	}
+	u[value] = n
+}
