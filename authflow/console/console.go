@@ -1,28 +1,134 @@
 // Package console is the Integrations screen and the JSON API over a Broker.
+//
+// Both do the same few things: show every connection, connect, refresh and disconnect. The screen is for people with a
+// browser and works without JavaScript (screen.go, actions.go, session.go); the API is for programs that hold an operator's
+// token (api.go). Neither ever shows a token, a code, a secret or anything a provider wrote.
 package console
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"time"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
+// Broker is what the screen and the API call of an [authflow.Broker].
+type Broker interface {
+	Catalogue
+	Actions
+}
+
+// Catalogue tells what there is.
+type Catalogue interface {
+	Integrations() []*authflow.Integration
+	Integration(name string) (*authflow.Integration, bool)
+	Connection(ctx context.Context, slot tokenstore.Slot) (authflow.Connection, error)
+	Connections(ctx context.Context, integration string) ([]authflow.Connection, error)
+}
+
+// Actions change one connection.
+type Actions interface {
+	ConnectLink(ctx context.Context, slot tokenstore.Slot, by string, life time.Duration) (authflow.Link, error)
+	Refresh(ctx context.Context, slot tokenstore.Slot) (authflow.Connection, error)
+	Disconnect(ctx context.Context, slot tokenstore.Slot, by string) error
+	Import(ctx context.Context, slot tokenstore.Slot, refreshToken, by string) (authflow.Connection, error)
+}
+
+var _ Broker = (*authflow.Broker)(nil)
+
 // Config is what the screen and the API need.
 type Config struct {
-	Broker    *authflow.Broker
-	Sessions  tokenstore.Shelf // where sign-ins are kept
-	PublicURL string           // the auth listener as browsers see it, without a trailing slash
+	Broker    Broker
+	Sessions  tokenstore.Shelf // where sign-ins are kept; not used in open mode
+	PublicURL string           // the auth listener as browsers see it, without a trailing slash; its path prefixes every link
 	Operators []Operator       // empty: open mode, behind the Host and Sec-Fetch-Site gate
-	Log       *slog.Logger
+	Log       *slog.Logger     // nil: discards
 }
 
 // Operator may use the screen and the API.
 type Operator struct {
 	Name  string
-	Token func() string
+	Token func() string // asked at every use, so that a renewed secret counts at once; an empty token matches nothing
 }
 
-// New returns the handler of /integrations and /api/v1/.
-func New(cfg Config) (http.Handler, error) { panic("skeleton") }
+// console is the handler. It is immutable but for the throttle.
+type console struct {
+	broker    Broker
+	sessions  tokenstore.Shelf
+	operators []Operator
+	log       *slog.Logger
+
+	public   *url.URL // Config.PublicURL
+	cross    *http.CrossOriginProtection
+	throttle throttle
+}
+
+// New returns the handler of everything on the auth listener besides /oauth/: /integrations and /api/v1/, a redirect from / to
+// the screen, and a 404 for any other path. Requests must arrive without the path prefix of PublicURL.
+func New(cfg Config) (http.Handler, error) {
+	if cfg.Broker == nil {
+		return nil, errors.New("console: no broker")
+	}
+	public, err := url.Parse(cfg.PublicURL)
+	if err != nil || public.Scheme == "" || public.Host == "" {
+		return nil, errors.New("console: the public URL must be absolute")
+	}
+	if len(cfg.Operators) > 0 && cfg.Sessions == nil {
+		return nil, errors.New("console: operators need a shelf for their sessions")
+	}
+	names := map[string]bool{}
+	for _, op := range cfg.Operators {
+		if op.Name == "" || op.Token == nil || names[op.Name] {
+			return nil, fmt.Errorf("console: operator %q needs a name of its own and a token", op.Name)
+		}
+		names[op.Name] = true
+	}
+	c := &console{
+		broker: cfg.Broker, sessions: cfg.Sessions, operators: cfg.Operators, log: cfg.Log,
+		public: public, cross: http.NewCrossOriginProtection(),
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if err := c.cross.AddTrustedOrigin(c.origin()); err != nil {
+		return nil, fmt.Errorf("console: public URL: %w", err)
+	}
+	return c.routes(), nil
+}
+
+// routes is the whole surface. The screen's own paths need no second level below an integration's name but these three,
+// so that no name can collide with one.
+func (c *console) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/{$}", http.HandlerFunc(c.root))
+	mux.Handle("/integrations", c.page(visits{http.MethodGet: c.showScreen}))
+	mux.Handle("/integrations/copy.js", handlers{http.MethodGet: c.script}.or(c.showWrongMethod))
+	mux.Handle("/integrations/sign-in", c.gated(handlers{http.MethodPost: c.signIn}))
+	mux.Handle("/integrations/sign-out", c.page(visits{http.MethodPost: c.signOut}))
+	mux.Handle("/integrations/{name}/connect", c.page(visits{http.MethodPost: c.connect}))
+	mux.Handle("/integrations/{name}/refresh", c.page(visits{http.MethodPost: c.refresh}))
+	mux.Handle("/integrations/{name}/disconnect", c.page(visits{http.MethodGet: c.confirmDisconnect, http.MethodPost: c.disconnect}))
+	mux.Handle("/", http.HandlerFunc(c.notFound))
+
+	const connection = "/api/v1/integrations/{name}/connections/{org}"
+	mux.Handle("/api/v1/integrations", c.api(calls{http.MethodGet: c.listIntegrations}))
+	mux.Handle("/api/v1/integrations/{name}", c.api(calls{http.MethodGet: c.getIntegration}))
+	mux.Handle(connection, c.api(calls{http.MethodGet: c.getConnection, http.MethodDelete: c.deleteConnection}))
+	mux.Handle(connection+"/connect-link", c.api(calls{http.MethodPost: c.postConnectLink}))
+	mux.Handle(connection+"/refresh", c.api(calls{http.MethodPost: c.postRefresh}))
+	mux.Handle(connection+"/grant", c.api(calls{http.MethodPut: c.putGrant}))
+	mux.Handle("/api/", http.HandlerFunc(c.apiNotFound))
+	return mux
+}
+
+// origin returns the scheme and host of the public URL.
+func (c *console) origin() string { return c.public.Scheme + "://" + c.public.Host }
+
+// path returns a path of ours as browsers see it.
+func (c *console) path(p string) string { return c.public.EscapedPath() + p }

@@ -1,0 +1,196 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"html/template"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+//go:embed templates/*.html
+var templateFiles embed.FS
+
+//go:embed copy.js
+var copyScript []byte
+
+var templates = template.Must(template.ParseFS(templateFiles, "templates/*.html"))
+
+// bodyLimit bounds what is read of any request's body.
+const bodyLimit = 64 << 10
+
+// handlers are the methods of one path; GET answers HEAD too.
+type handlers map[string]http.HandlerFunc
+
+// or returns the handler of the path, with refuse for every other method. It sets Allow (RFC 9110 section 15.5.6).
+func (m handlers) or(refuse http.HandlerFunc) http.Handler {
+	var allow []string
+	for method := range m {
+		allow = append(allow, method)
+		if method == http.MethodGet {
+			allow = append(allow, http.MethodHead)
+		}
+	}
+	slices.Sort(allow)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		h, ok := m[method]
+		if !ok {
+			w.Header().Set("Allow", strings.Join(allow, ", "))
+			h = refuse
+		}
+		h(w, r)
+	})
+}
+
+// visit is who looks at a page.
+type visit struct {
+	operator string // for logs and records; anonymous in open mode
+	form     string // the page's form token
+}
+
+// anonymous is who acts in open mode.
+const anonymous = "anonymous"
+
+// visits are the handlers of a path that needs a signed-in operator, or the open mode.
+type visits map[string]func(http.ResponseWriter, *http.Request, visit)
+
+// gated returns the handler of a page's path: behind the open mode's gate and closed to other sites' forms.
+func (c *console) gated(m handlers) http.Handler {
+	next := m.or(c.showWrongMethod)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
+		switch {
+		case c.open() && !c.admits(r):
+			c.showNotAdmitted(w, r)
+		case !c.sameOrigin(r):
+			c.showMessage(w, http.StatusForbidden, message{Title: "Not from this page",
+				Text: "This request came from another site, so nothing was done. Please use the buttons on the Integrations screen."})
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// page is gated, with the sign-in form for whoever is not signed in.
+func (c *console) page(m visits) http.Handler {
+	behind := handlers{}
+	for method, h := range m {
+		behind[method] = func(w http.ResponseWriter, r *http.Request) {
+			operator := anonymous
+			if !c.open() {
+				var err error
+				if operator, err = c.signedIn(r); err != nil {
+					c.showFailure(w, failureOf(err))
+					return
+				}
+				if operator == "" {
+					c.askToSignIn(w, r)
+					return
+				}
+			}
+			h(w, r, visit{operator: operator, form: c.giveForm(w, r)})
+		}
+	}
+	return c.gated(behind)
+}
+
+// askToSignIn shows the sign-in form: as the answer to a visit, or as a refusal of an action.
+func (c *console) askToSignIn(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		c.showSignIn(w, r, http.StatusUnauthorized, "Your session has ended. Please sign in again; nothing was changed.")
+		return
+	}
+	c.showSignIn(w, r, http.StatusOK, "")
+}
+
+// root leads to the only screen that there is.
+func (c *console) root(w http.ResponseWriter, _ *http.Request) {
+	authflow.SeeOther(w, c.path("/integrations"))
+}
+
+// script serves the copy buttons' script.
+func (c *console) script(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(copyScript) // a browser that has gone is not our failure
+}
+
+// message is a page that says one thing.
+type message struct {
+	Title, Text string
+	Home        string // link to the screen; empty: none
+}
+
+func (c *console) showMessage(w http.ResponseWriter, status int, m message) {
+	authflow.Page{Title: m.Title, Body: render("message", m), Home: c.path("/integrations")}.Write(w, status)
+}
+
+func (c *console) notFound(w http.ResponseWriter, _ *http.Request) {
+	c.showMessage(w, http.StatusNotFound, message{Title: "Not found", Text: "There is nothing at this address.", Home: c.path("/integrations")})
+}
+
+func (c *console) showWrongMethod(w http.ResponseWriter, _ *http.Request) {
+	c.showMessage(w, http.StatusMethodNotAllowed, message{Title: "Wrong method", Text: "This address does not answer such requests.", Home: c.path("/integrations")})
+}
+
+// showNotAdmitted explains the open mode's gate. A visitor who followed a link from another site, under a host of ours, may
+// go on by a link of ours; a page of another site cannot press it.
+func (c *console) showNotAdmitted(w http.ResponseWriter, r *http.Request) {
+	m := message{Title: "Not from here",
+		Text: "No operators are configured, so this screen answers only on this machine's own address or on its public URL."}
+	if c.isOurHost(r.Host) {
+		m.Text = "No operators are configured, so this screen does not answer requests that come from other sites."
+		m.Home = c.path("/integrations")
+	}
+	c.showMessage(w, http.StatusForbidden, m)
+}
+
+// showFailure shows why something could not be done.
+func (c *console) showFailure(w http.ResponseWriter, f *failure) {
+	f.retryHeader(w)
+	c.showMessage(w, f.status, message{Title: f.title(), Text: f.detail, Home: c.path("/integrations")})
+}
+
+func (c *console) showSignIn(w http.ResponseWriter, r *http.Request, status int, problem string) {
+	body := render("signin", struct{ Action, Form, View, Problem string }{
+		c.path("/integrations/sign-in"), c.giveForm(w, r), viewOf(r).String(), problem,
+	})
+	authflow.Page{Title: "Sign in", Body: body, Home: c.path("/integrations")}.Write(w, status)
+}
+
+// logAction writes the one line of an action that changes state, or tried to.
+func (c *console) logAction(ctx context.Context, action string, v visit, slot tokenstore.Slot, err error) {
+	attrs := []any{"action", action, "operator", v.operator}
+	if slot.Integration != "" {
+		attrs = append(attrs, "integration", slot.Integration, "org", string(slot.Org))
+	}
+	if err == nil {
+		c.log.InfoContext(ctx, "operator action", append(attrs, "outcome", "ok")...)
+		return
+	}
+	attrs = append(attrs, "outcome", failureOf(err).code)
+	if e, ok := errors.AsType[*failure](err); !ok || e.cause != nil {
+		attrs = append(attrs, "cause", err.Error())
+	}
+	c.log.WarnContext(ctx, "operator action", attrs...)
+}
+
+// render executes one of our templates into the body of a page.
+func render(name string, data any) template.HTML {
+	var out bytes.Buffer
+	if err := templates.ExecuteTemplate(&out, name, data); err != nil {
+		panic(err) // the templates and their data's types are fixed: a bug, and a test renders every page
+	}
+	return template.HTML(out.String())
+}

@@ -1,0 +1,188 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// How many connections of an integration a page shows: a glance where there are several integrations, a page of one.
+const (
+	glance   = 20
+	pageSize = 100
+)
+
+// screen is what the Integrations screen shows.
+type screen struct {
+	View    view
+	Form    string // the form token
+	Open    bool
+	Notice  *flash
+	Problem string // why the form just sent was not accepted
+	Home    string // the whole screen's address, without any filter
+	Total   counts
+	Several bool // there are several integrations
+	Cards   []card
+
+	AttentionURL string // this view, with connections that need attention only
+}
+
+// counts summarises connections: Attention are those that do not work, or will stop working, without an operator's look.
+type counts struct{ All, Active, Attention int }
+
+func (n *counts) add(con authflow.Connection) {
+	n.All++
+	switch {
+	case con.Status == authflow.Active:
+		n.Active++
+	case needsAttention(con):
+		n.Attention++
+	}
+}
+
+func needsAttention(con authflow.Connection) bool {
+	return con.Status == authflow.Degraded || con.Status == authflow.Expiring || con.Status == authflow.NeedsReconnect
+}
+
+// card is one integration.
+type card struct {
+	*authflow.Integration
+	Minted      bool // client_credentials: nobody consents
+	RedirectURI string
+	Count       counts
+	Rows        []row
+	Matching    int // connections that the view's filter lets through
+	NoGlobal    bool
+	Failure     string // why its connections cannot be listed
+	ConnectURL  string
+	MoreURL     string // the whole list, where Rows is a glance at it
+	Page, Pages int
+	PrevURL     string
+	NextURL     string
+}
+
+// showScreen answers GET /integrations.
+func (c *console) showScreen(w http.ResponseWriter, r *http.Request, v visit) {
+	c.writeScreen(w, r, v, http.StatusOK, "")
+}
+
+// writeScreen writes the screen, with problem over it if the form just sent was not accepted.
+func (c *console) writeScreen(w http.ResponseWriter, r *http.Request, v visit, status int, problem string) {
+	s := c.screen(r.Context(), viewOf(r), v)
+	s.Problem = problem
+	if r.Method != http.MethodPost {
+		s.Notice = c.notice(r.URL.Query())
+	}
+	for _, card := range s.Cards {
+		if card.Failure != "" {
+			status = max(status, http.StatusServiceUnavailable)
+			w.Header().Set("Retry-After", "5")
+		}
+	}
+	page := authflow.Page{
+		Title: "Integrations", Body: render("screen", s), Home: s.Home, Wide: true,
+		FormAction: []string{c.origin()}, // Connect leads to the public URL, which may not be the address in use
+		Script:     c.path("/integrations/copy.js"),
+	}
+	if !c.open() {
+		page.Nav = render("nav", struct{ Operator, Action, Form string }{v.operator, c.path("/integrations/sign-out"), v.form})
+	}
+	page.Write(w, status)
+}
+
+// screen gathers what a view shows.
+func (c *console) screen(ctx context.Context, look view, v visit) screen {
+	s := screen{View: look, Form: v.form, Open: c.open(), Home: c.path("/integrations")}
+	all := c.broker.Integrations()
+	s.Several = len(all) > 1
+	s.AttentionURL = c.screenURL(look.needing(true), nil)
+	if _, ok := c.broker.Integration(look.Integration); !ok {
+		s.View.Integration = ""
+	}
+	for _, in := range all {
+		connections, err := c.broker.Connections(ctx, in.Name)
+		if err != nil {
+			c.log.WarnContext(ctx, "connections cannot be listed", "integration", in.Name, "cause", err.Error())
+		}
+		card := c.card(in, connections, s.View, v, !s.Several || s.View.Integration != "")
+		if err != nil {
+			card.Failure = failureOf(err).detail
+		}
+		s.Total.All += card.Count.All
+		s.Total.Active += card.Count.Active
+		s.Total.Attention += card.Count.Attention
+		if s.View.Integration == "" || s.View.Integration == in.Name {
+			s.Cards = append(s.Cards, card)
+		}
+	}
+	return s
+}
+
+// card makes an integration's card: all of it where whole, else a glance.
+func (c *console) card(in *authflow.Integration, connections []authflow.Connection, look view, v visit, whole bool) card {
+	out := card{
+		Integration: in, Minted: flowOf(in) == authflow.ClientCredentials,
+		RedirectURI: authflow.RedirectURI(c.public.String(), in.Name),
+		ConnectURL:  c.pathOf(in.Name, "connect"), NoGlobal: true, Page: 1, Pages: 1,
+	}
+	var shown []authflow.Connection
+	for _, con := range connections {
+		global := con.Slot.Org == tokenstore.Global
+		if global && !in.Fallback && con.Status == authflow.NotConnected && con.PendingSince.IsZero() {
+			continue // nothing uses it and nobody made it
+		}
+		out.NoGlobal = out.NoGlobal && !global
+		out.Count.add(con)
+		if look.lets(con) {
+			shown = append(shown, con)
+		}
+	}
+	out.Matching = len(shown)
+	here := look // rows lead back to the page that they are on
+	look = look.of(in.Name).onPage(look.Page)
+	if whole {
+		out.Pages = max(1, (len(shown)+pageSize-1)/pageSize)
+		out.Page = min(look.Page, out.Pages)
+		shown = shown[(out.Page-1)*pageSize : min(out.Page*pageSize, len(shown))]
+		if out.Page > 1 {
+			out.PrevURL = c.screenURL(look.onPage(out.Page-1), nil)
+		}
+		if out.Page < out.Pages {
+			out.NextURL = c.screenURL(look.onPage(out.Page+1), nil)
+		}
+	} else if len(shown) > glance {
+		out.MoreURL = c.screenURL(look.onPage(1), nil)
+		shown = shown[:glance]
+	}
+	now := time.Now()
+	for _, con := range shown {
+		out.Rows = append(out.Rows, c.row(con, out.Minted, now, here, v))
+	}
+	return out
+}
+
+// lets says whether the view's filter lets a connection through.
+func (v view) lets(con authflow.Connection) bool {
+	return (!v.Attention || needsAttention(con)) &&
+		strings.Contains(strings.ToLower(string(con.Slot.Org)), strings.ToLower(strings.TrimSpace(v.Query)))
+}
+
+// First and Last number the rows of the page, from 1.
+func (c card) First() int { return (c.Page-1)*pageSize + min(1, len(c.Rows)) }
+func (c card) Last() int  { return (c.Page-1)*pageSize + len(c.Rows) }
+
+// Anchor is where the page can be scrolled to.
+func (c card) Anchor() string { return "integration-" + c.Name }
+
+// Filtered says whether something may be hidden.
+func (s screen) Filtered() bool { return s.View.Query != "" || s.View.Attention }
+
+// MissingScopes returns the requested scopes that were not granted, each once.
+func (r row) MissingScopes() []string {
+	return slices.Compact(slices.Sorted(slices.Values(r.ScopesMissing)))
+}

@@ -1,0 +1,152 @@
+package console
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+const sessionLife = 8 * time.Hour
+
+// The cookies, before cookieName.
+const (
+	sessionCookie = "bifrost-session"
+	formCookie    = "bifrost-form"
+)
+
+// session is what the shelf keeps of a sign-in. Proof binds it to the operator's token: when the token changes, all sessions
+// that it opened end.
+type session struct {
+	Operator string `json:"operator"`
+	Proof    []byte `json:"proof"`
+}
+
+// operator returns the name of the operator with this token. Every token is compared, in constant time, whatever matches.
+func (c *console) operator(token string) (name string, ok bool) {
+	given := sha256.Sum256([]byte(token))
+	for _, op := range c.operators {
+		own := op.Token()
+		want := sha256.Sum256([]byte(own))
+		if subtle.ConstantTimeCompare(given[:], want[:]) == 1 && own != "" {
+			name, ok = op.Name, true
+		}
+	}
+	return name, ok
+}
+
+// signedIn returns the operator of the request's session, or "" if there is none. An error means that the shelf could not be read.
+func (c *console) signedIn(r *http.Request) (string, error) {
+	cookie, err := r.Cookie(c.cookieName(sessionCookie))
+	if err != nil || cookie.Value == "" {
+		return "", nil
+	}
+	values, err := c.sessions.Peek(r.Context(), shelfID(cookie.Value))
+	if errors.Is(err, tokenstore.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("console: session: %w", err)
+	}
+	var s session
+	if len(values) != 1 || values[0] == nil || json.Unmarshal(values[0], &s) != nil {
+		return "", nil
+	}
+	for _, op := range c.operators {
+		if token := op.Token(); op.Name == s.Operator && token != "" && hmac.Equal(s.Proof, proof(cookie.Value, token)) {
+			return op.Name, nil
+		}
+	}
+	return "", nil
+}
+
+// signIn answers the sign-in form: with a session under a new id, never the one that the browser brought.
+func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
+	if c.open() {
+		authflow.SeeOther(w, c.path("/integrations"))
+		return
+	}
+	if !c.throttle.open() {
+		w.Header().Set("Retry-After", "1")
+		c.showSignIn(w, r, http.StatusTooManyRequests, "Too many wrong tokens. Please wait a moment and try again.")
+		return
+	}
+	token := strings.TrimSpace(r.PostFormValue("token"))
+	name, ok := c.operator(token)
+	if !ok {
+		c.throttle.wrong()
+		c.log.WarnContext(r.Context(), "operator action", "action", "sign_in", "outcome", "operator_unauthenticated")
+		c.showSignIn(w, r, http.StatusUnauthorized, "That is not a valid operator token.")
+		return
+	}
+	id := rand.Text()
+	value, err := json.Marshal(session{Operator: name, Proof: proof(id, token)})
+	if err == nil {
+		err = c.sessions.Put(r.Context(), shelfID(id), value, sessionLife)
+	}
+	c.logAction(r.Context(), "sign_in", visit{operator: name}, tokenstore.Slot{}, err)
+	if err != nil {
+		c.showFailure(w, failureOf(err))
+		return
+	}
+	http.SetCookie(w, c.cookie(sessionCookie, id, sessionLife))
+	http.SetCookie(w, c.cookie(formCookie, "", -1))
+	authflow.SeeOther(w, c.screenURL(viewOf(r), nil))
+}
+
+// signOut ends the session on every replica.
+func (c *console) signOut(w http.ResponseWriter, r *http.Request, v visit) {
+	if cookie, err := r.Cookie(c.cookieName(sessionCookie)); err == nil && !c.open() {
+		_, err := c.sessions.Take(r.Context(), shelfID(cookie.Value))
+		if errors.Is(err, tokenstore.ErrNotFound) {
+			err = nil // it has just expired
+		}
+		c.logAction(r.Context(), "sign_out", v, tokenstore.Slot{}, err)
+		if err != nil {
+			c.showFailure(w, failureOf(err))
+			return
+		}
+	}
+	http.SetCookie(w, c.cookie(sessionCookie, "", -1))
+	authflow.SeeOther(w, c.path("/integrations"))
+}
+
+// proof binds a session to a token without making the stored value a way to guess the token.
+func proof(id, token string) []byte {
+	mac := hmac.New(sha256.New, []byte(id))
+	mac.Write([]byte(token))
+	return mac.Sum(nil)
+}
+
+// shelfID keeps our ids apart from those of states and tickets, which lie on the same shelf.
+func shelfID(id string) string { return "operator session " + id }
+
+// cookieName adds the prefix that makes browsers refuse the cookie from a sibling domain or from plain http; it needs https.
+func (c *console) cookieName(name string) string {
+	if c.public.Scheme == "https" {
+		return "__Host-" + name
+	}
+	return name
+}
+
+// cookie returns a cookie of ours; life 0 lasts as long as the browser runs, less than 0 deletes. Every attribute is the same
+// in each case, or browsers would not delete it. Lax: the operator may arrive by a link.
+func (c *console) cookie(name, value string, life time.Duration) *http.Cookie {
+	age := int(life / time.Second)
+	if life < 0 {
+		age = -1
+	}
+	return &http.Cookie{
+		Name: c.cookieName(name), Value: value, Path: "/", MaxAge: age,
+		Secure: c.public.Scheme == "https", HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
+}
