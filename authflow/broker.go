@@ -2,112 +2,189 @@ package authflow
 
 import (
 	"context"
-	"net/http"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 // Broker owns every connection of every integration. All methods may be called concurrently.
-type Broker struct{ cfg Config }
+type Broker struct {
+	cfg      Config
+	store    tokenstore.Backend
+	endpoint *tokenEndpoint
+	log      *slog.Logger
+	metrics  *metrics
+	breakers breakers
+	health   health
 
-// New returns a Broker. It starts nothing: see Run.
-func New(cfg Config) (*Broker, error) { return &Broker{cfg}, nil }
+	integrations atomic.Pointer[map[string]*managed]
+	conns        sync.Map // tokenstore.Slot → *conn: the connections in use
+
+	mu      sync.Mutex    // guards the two fields below
+	running int           // goroutines that Wait waits for
+	quiet   chan struct{} // closed when running becomes 0; nil when it is
+}
+
+// managed is an integration with what the Broker needs ready on the path of every request.
+type managed struct {
+	*Integration
+	counters integrationMetrics
+}
+
+// New returns a Broker. It starts nothing: see [Broker.Run].
+func New(cfg Config) (*Broker, error) {
+	switch {
+	case cfg.Store == nil:
+		return nil, errors.New("authflow: Config.Store is missing")
+	case cfg.Metrics == nil:
+		return nil, errors.New("authflow: Config.Metrics is missing")
+	}
+	if u, err := url.Parse(cfg.PublicURL); err != nil || u.Host == "" || strings.HasSuffix(cfg.PublicURL, "/") {
+		return nil, errors.New("authflow: Config.PublicURL must be an absolute URL without a trailing slash")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.PerOrg == nil {
+		cfg.PerOrg = func(connections int) bool { return connections <= 1000 }
+	}
+	b := &Broker{
+		cfg:      cfg,
+		store:    cfg.Store,
+		endpoint: newTokenEndpoint(cfg.Transport),
+		log:      cfg.Log,
+		metrics:  newMetrics(cfg.Metrics),
+	}
+	return b, b.SetIntegrations(cfg.Integrations)
+}
 
 // SetIntegrations replaces the integrations. Flights that have begun end with the ones that they began with; no token is lost.
-func (b *Broker) SetIntegrations(list []*Integration) error { panic("skeleton") }
+// On an error the old ones stay.
+func (b *Broker) SetIntegrations(list []*Integration) error {
+	next := make(map[string]*managed, len(list))
+	for _, given := range list {
+		in := *given
+		if err := in.check(); err != nil {
+			return err
+		}
+		if _, double := next[in.Name]; double {
+			return fmt.Errorf("authflow: integration %s is there twice", in.Name)
+		}
+		next[in.Name] = &managed{&in, b.metrics.of(in.Name)}
+	}
+	b.integrations.Store(&next)
+	return nil
+}
+
+// check fills in the defaults and says what is missing.
+func (in *Integration) check() error {
+	if in.Flow == "" {
+		in.Flow = AuthorizationCode
+	}
+	if in.ClientAuth == "" {
+		in.ClientAuth = AuthPost
+	}
+	if in.Refresh == "" {
+		in.Refresh = Reusable
+	}
+	if in.Lifetime == 0 {
+		in.Lifetime = time.Hour
+	}
+	if in.IdleLifetime == 0 {
+		in.IdleLifetime = 30 * 24 * time.Hour
+	}
+	if in.TokenTimeout == 0 {
+		in.TokenTimeout = 15 * time.Second
+		if in.Refresh == OneTime {
+			// An early time-out is indistinguishable from losing the token, so it had better not be early.
+			in.TokenTimeout = 30 * time.Second
+		}
+	}
+	switch {
+	case in.Name == "" || in.ClientID == "" || in.Resolve == nil:
+		return fmt.Errorf("authflow: integration %q needs a name, a client id and a resolver", in.Name)
+	case in.ClientSecret == nil && in.ClientAuth != AuthNone:
+		return fmt.Errorf("authflow: integration %s needs a client secret for client_auth %s", in.Name, in.ClientAuth)
+	}
+	return nil
+}
 
 // Integrations returns the integrations, sorted by name.
-func (b *Broker) Integrations() []*Integration { panic("skeleton") }
+func (b *Broker) Integrations() []*Integration {
+	all := *b.integrations.Load()
+	list := make([]*Integration, 0, len(all))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		list = append(list, all[name].Integration)
+	}
+	return list
+}
 
 // Integration returns the integration of that name.
-func (b *Broker) Integration(name string) (*Integration, bool) { panic("skeleton") }
+func (b *Broker) Integration(name string) (*Integration, bool) {
+	if m := b.managed(name); m != nil {
+		return m.Integration, true
+	}
+	return nil, false
+}
 
-// Credential is a usable access token and whose it is. It is a small value; its secret is behind methods.
+func (b *Broker) managed(name string) *managed { return (*b.integrations.Load())[name] }
+
+// spawn runs fn in a goroutine that Wait waits for, counted before it starts.
+func (b *Broker) spawn(fn func()) {
+	b.mu.Lock()
+	if b.running++; b.quiet == nil {
+		b.quiet = make(chan struct{})
+	}
+	b.mu.Unlock()
+	go func() {
+		defer func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.running--; b.running == 0 {
+				close(b.quiet)
+				b.quiet = nil
+			}
+		}()
+		fn()
+	}()
+}
+
+// Wait waits until no refresh is in flight and every token received is stored, or ctx ends.
+func (b *Broker) Wait(ctx context.Context) error {
+	for {
+		b.mu.Lock()
+		quiet := b.quiet
+		b.mu.Unlock()
+		if quiet == nil {
+			return nil
+		}
+		select {
+		case <-quiet:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Credential is a usable access token and whose it is. It is a small value; its secret is behind a method.
 type Credential struct {
 	Slot tokenstore.Slot // whose token it really is: the org's own, or Global after a fallback
 	snap *snapshot
 }
 
-type snapshot struct {
-	rec    *tokenstore.Record
-	header string
-}
-
 // NewCredential returns a credential that injects header, for tests of those who use a Broker.
 func NewCredential(slot tokenstore.Slot, header string) Credential {
-	return Credential{Slot: slot, snap: &snapshot{header: header}}
+	return Credential{slot, &snapshot{header: header}}
 }
 
 // Header returns the ready value to inject, such as "Bearer …".
 func (c Credential) Header() string { return c.snap.header }
-
-// Token returns a usable credential for the slot: the org's own, or the global one where contract 2.3 allows. It waits at
-// most 10 s for a refresh. Every error is an [*Error] or ctx's.
-func (b *Broker) Token(ctx context.Context, slot tokenstore.Slot) (Credential, error) {
-	panic("skeleton")
-}
-
-// Replace returns a newer credential than one that the upstream answered 401 to. It refreshes at most once per connection
-// and minute; where no newer token is to be had it returns an error, and the caller passes the upstream's 401 on.
-func (b *Broker) Replace(ctx context.Context, rejected Credential) (Credential, error) {
-	panic("skeleton")
-}
-
-// Run sweeps: it refreshes what is due, retries what could not be stored, follows the Feed and keeps the gauges, until ctx ends.
-func (b *Broker) Run(ctx context.Context) { panic("skeleton") }
-
-// Wait waits until no refresh is in flight and every token received is stored, or ctx ends.
-func (b *Broker) Wait(ctx context.Context) error { panic("skeleton") }
-
-// Connection returns the state of one connection; one that never connected is NotConnected, not an error.
-func (b *Broker) Connection(ctx context.Context, slot tokenstore.Slot) (Connection, error) {
-	panic("skeleton")
-}
-
-// Connections returns the state of the integration's global connection first, then of every org that is stored or that the
-// configuration names, sorted. A record that cannot be read is listed with what is known.
-func (b *Broker) Connections(ctx context.Context, integration string) ([]Connection, error) {
-	panic("skeleton")
-}
-
-// Disconnect forgets a connection, on every replica, and revokes it at the provider where there is a revocation endpoint
-// (RFC 7009). Disconnecting nothing is no error.
-func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string) error {
-	panic("skeleton")
-}
-
-// Refresh refreshes a connection now, for an operator: neither held back by back-off nor counted.
-func (b *Broker) Refresh(ctx context.Context, slot tokenstore.Slot) (Connection, error) {
-	panic("skeleton")
-}
-
-// Import stores a refresh token obtained elsewhere as a new grant, proven by one refresh first. A definite refusal is
-// ErrGrantRefused and changes nothing.
-func (b *Broker) Import(ctx context.Context, slot tokenstore.Slot, refreshToken, by string) (Connection, error) {
-	panic("skeleton")
-}
-
-// Link is a connect link: whoever opens it may connect exactly one Slot, once.
-type Link struct {
-	URL       string
-	ExpiresAt time.Time
-}
-
-// ConnectLink makes a connect link for the slot, spent by a successful connect. life: default 24 h.
-func (b *Broker) ConnectLink(ctx context.Context, slot tokenstore.Slot, by string, life time.Duration) (Link, error) {
-	panic("skeleton")
-}
-
-// Handler serves /oauth/connect/{integration} and /oauth/callback/{integration}.
-func (b *Broker) Handler() http.Handler { panic("skeleton") }
-
-// saveGrant stores rec as the slot's new grant, whatever was there, retrying for at most 10 s, and drops what memory held.
-func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record) error {
-	panic("skeleton")
-}
-
-// newGrant makes the record of a new grant from a token endpoint's answer.
-func (b *Broker) newGrant(in *Integration, ep Endpoints, r reply, by string) *tokenstore.Record {
-	panic("skeleton")
-}

@@ -22,6 +22,7 @@ type reply struct {
 	class      class
 	code       string        // a standard OAuth error code, or "other"; empty when granted
 	text       string        // one sentence in our words; empty when granted
+	status     int           // of the HTTP answer; 0 if none came
 	retryAfter time.Duration // from Retry-After, capped at 10 min; zero if there was none
 
 	token    tokenstore.Token // Expiry zero: the answer said nothing usable of the lifetime; Refresh empty: none came

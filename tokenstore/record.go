@@ -25,6 +25,7 @@ type Record struct {
 	ConnectedBy string
 	Refreshed   time.Time // when the present access token was received
 	Used        time.Time // last use by a request, exact to about an hour
+	Forced      time.Time // when the last refresh caused by an upstream's 401 was stored
 	Due         time.Time // when the sweep should look at this connection next; zero: never
 
 	Failure *Failure // of the last attempt; nil after a success

@@ -1,0 +1,230 @@
+package authflow
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// conclude stores the outcome of a POST made for rec, which is in the store with its Intent, and lands the flight.
+func (b *Broker) conclude(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, r reply) {
+	if r.class == granted {
+		// Nothing comes before storing: until then the token exists here alone.
+		b.settle(ctx, c, m, f, renewed(m.Integration, c, rec, r, f.why == refreshRejected), rec.Version())
+		b.judge(ctx, m, ep, r)
+		return
+	}
+	b.judge(ctx, m, ep, r)
+	var edit func(*tokenstore.Record)
+	var land error
+	now := time.Now()
+	switch r.class {
+	case dead:
+		edit = func(rec *tokenstore.Record) {
+			rec.Failure = &tokenstore.Failure{Code: r.code, Text: r.text, At: now, Attempts: attempts(rec.Failure) + 1, Dead: true}
+			rec.Intent, rec.Due = nil, time.Time{}
+		}
+		land = &Error{Reason: ErrReconnect, Slot: c.slot, Detail: r.text}
+	case rejectedClient:
+		edit = func(rec *tokenstore.Record) { rec.Intent, rec.Due = nil, now.Add(clientProbe) }
+		land = &Error{ErrClient, c.slot, rejectedText, clientProbe}
+	default:
+		edit = func(rec *tokenstore.Record) {
+			rec.Failure = nextFailure(rec.Failure, r, now)
+			if r.class != ambiguous || m.Refresh != OneTime {
+				rec.Intent = nil
+			}
+			rec.Due = due(m.Integration, c.slot, rec, now)
+		}
+		land = &Error{ErrProvider, c.slot, r.text, nextFailure(rec.Failure, r, now).RetryAt.Sub(now)}
+	}
+	b.fail(ctx, c, m, f, rec, edit, land)
+}
+
+// fail writes down why there is no new token, unless someone else has got one meanwhile: then theirs is the outcome.
+func (b *Broker) fail(ctx context.Context, c *conn, m *managed, f *flight, rec *tokenstore.Record, edit func(*tokenstore.Record), land error) {
+	snap, err := b.change(ctx, c, m, rec, edit)
+	switch {
+	case errors.Is(err, tokenstore.ErrConflict) && snap != nil:
+		m.counters.conflict.Inc()
+		if snap.valid(time.Now()) {
+			f.land(snap, nil)
+		} else {
+			f.land(nil, b.failed(m, c, snap))
+		}
+		return
+	case errors.Is(err, tokenstore.ErrNotFound):
+		f.land(nil, &Error{Reason: ErrNotConnected, Slot: c.slot})
+		return
+	case err != nil:
+		// The failure is not lost on this process, and the next attempt meets it again.
+		next := *rec
+		edit(&next)
+		c.replace(newSnapshot(m.Integration, c.slot, &next))
+		b.log.Warn("a failed refresh could not be written down", "connection", c.slot.String(), "error", err)
+	}
+	b.logFailure(c, rec, land)
+	f.land(nil, land)
+}
+
+// blame is conclude for a first token that did not come: there is no record to write the failure down in.
+func (b *Broker) blame(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, r reply) {
+	b.judge(ctx, m, ep, r)
+	now := time.Now()
+	if r.class == rejectedClient {
+		f.land(nil, &Error{ErrClient, c.slot, rejectedText, clientProbe})
+		return
+	}
+	c.mu.Lock()
+	c.failure = nextFailure(c.failure, r, now)
+	wait := c.failure.RetryAt.Sub(now)
+	c.mu.Unlock()
+	err := &Error{ErrProvider, c.slot, r.text, wait}
+	b.logFailure(c, &tokenstore.Record{}, err)
+	f.land(nil, err)
+}
+
+// failed returns the error that the record tells of.
+func (b *Broker) failed(m *managed, c *conn, snap *snapshot) error {
+	if err := b.hopeless(m, c, snap); err != nil {
+		return err
+	}
+	if f := snap.rec.Failure; f != nil {
+		return &Error{ErrProvider, c.slot, f.Text, max(time.Until(f.RetryAt), time.Second)}
+	}
+	return &Error{Reason: ErrPending, Slot: c.slot, RetryAfter: pendingHint}
+}
+
+func attempts(f *tokenstore.Failure) int {
+	if f == nil {
+		return 0
+	}
+	return f.Attempts
+}
+
+func nextFailure(last *tokenstore.Failure, r reply, now time.Time) *tokenstore.Failure {
+	n := attempts(last) + 1
+	next := &tokenstore.Failure{Code: r.code, Text: r.text, At: now, Attempts: n, RetryAt: retryAt(now, n)}
+	if r.retryAfter > 0 {
+		next.RetryAt, next.Mandated = now.Add(r.retryAfter), true
+	}
+	return next
+}
+
+// renewed returns rec with the token that its refresh token was redeemed for.
+func renewed(in *Integration, c *conn, rec *tokenstore.Record, r reply, forced bool) *tokenstore.Record {
+	next := *rec
+	next.Generation++
+	next.Write = rand.Text()
+	next.Failure, next.Intent = nil, nil
+	setToken(in, &next, r)
+	if used := time.Unix(c.used.Load(), 0); used.After(next.Used) {
+		next.Used = used
+	}
+	if forced {
+		next.Forced = next.Refreshed
+	}
+	next.Due = due(in, c.slot, &next, next.Refreshed)
+	return &next
+}
+
+// setToken puts a granted token into the record. A refresh token that the answer leaves out stays (RFC 6749 section 6), as
+// do the scopes (section 5.1).
+func setToken(in *Integration, rec *tokenstore.Record, r reply) {
+	refresh := rec.Token.Refresh
+	rec.Token = r.token
+	if rec.Token.Refresh == "" {
+		rec.Token.Refresh = refresh
+	}
+	// Wall clock only: a monotonic reading would stand still while the machine is suspended.
+	rec.Refreshed = r.received.Round(0)
+	rec.Token.Expiry = r.token.Expiry.Round(0)
+	if r.token.Expiry.IsZero() {
+		rec.Token.Expiry = rec.Refreshed.Add(in.Lifetime)
+	}
+	if r.scopes != nil {
+		rec.Scopes = r.scopes
+	}
+	if r.extra != nil {
+		rec.Extra = r.extra
+	}
+}
+
+// judge tells the breakers what the answer says of the endpoint and of our client there.
+func (b *Broker) judge(ctx context.Context, m *managed, ep Endpoints, r reply) {
+	now := time.Now()
+	b.breakers.note(ep.TokenURL, r.endpointFailed(), r.retryAfter, now)
+	key := clientKey(m.Integration, ep)
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	switch {
+	case r.class == rejectedClient:
+		b.breakers.reject(key, now.Add(clientProbe))
+		b.log.Error("the provider refuses our client; no connection changes, check the client id and secret",
+			"integration", m.Name, "code", r.code)
+		if err := b.store.Put(ctx, rejectionID(key), []byte(now.Add(clientProbe).Format(time.RFC3339)), clientProbe); err != nil {
+			b.log.Debug("other replicas will find out by themselves", "integration", m.Name, "error", err)
+		}
+	case r.class == granted && b.breakers.accept(key):
+		b.log.Info("the provider accepts our client again", "integration", m.Name)
+		if _, err := b.store.Take(ctx, rejectionID(key)); err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
+			b.log.Debug("other replicas will find out by themselves", "integration", m.Name, "error", err)
+		}
+	}
+}
+
+// endpointFailed tells whether the answer says that the endpoint itself is in trouble, not just this connection.
+func (r reply) endpointFailed() bool {
+	return (r.class == transient || r.class == ambiguous) && (r.status < 400 || r.status >= 500 || r.status == 429)
+}
+
+func rejectionID(key string) string { return "client:" + key }
+
+// sharedRejection returns until when a replica asks the others to leave a refused client alone; zero if none does.
+func (b *Broker) sharedRejection(ctx context.Context, key string) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	found, err := b.store.Peek(ctx, rejectionID(key))
+	if err != nil || found[0] == nil {
+		return time.Time{}, err
+	}
+	return time.Parse(time.RFC3339, string(found[0]))
+}
+
+// fingerprint identifies the client that a grant was made with, so that its refresh token is never sent elsewhere.
+func fingerprint(in *Integration, ep Endpoints) string { return digest(in.ClientID, ep.TokenURL) }
+
+// clientKey identifies a client and its secret at one token endpoint.
+func clientKey(in *Integration, ep Endpoints) string {
+	secret := ""
+	if in.ClientSecret != nil {
+		secret = in.ClientSecret()
+	}
+	return digest(in.ClientID, ep.TokenURL, secret)
+}
+
+// digest hashes parts so that no two lists of parts run into each other.
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		sum := sha256.Sum256([]byte(p))
+		h.Write(sum[:])
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
+}
+
+// logFailure logs the transition from health to failure, once.
+func (b *Broker) logFailure(c *conn, before *tokenstore.Record, err error) {
+	level := b.log.Warn
+	if errors.Is(err, ErrReconnect) {
+		level = b.log.Error
+	} else if before.Failure != nil || errors.Is(err, ErrClient) {
+		return // judge has said so
+	}
+	level("a refresh failed", "integration", c.slot.Integration, "org", string(c.slot.Org), "error", err)
+}

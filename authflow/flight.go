@@ -1,0 +1,220 @@
+package authflow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// The budgets of one flight. Its steps under the lease are bounded by leaseSlack + 2 × TokenTimeout.
+const (
+	flightTime  = 3 * time.Minute  // all of a flight but the storing of a token received
+	leaseSlack  = 15 * time.Second // how much longer than a POST the lease lasts: re-read, Intent, storing
+	storeTime   = time.Second      // one store operation
+	pollMin     = 20 * time.Millisecond
+	pollMax     = 500 * time.Millisecond
+	intentGrace = 5 * time.Second // an Intent counts as live so long after its POST's own deadline
+)
+
+// reason tells why a flight was started.
+type reason int
+
+const (
+	refreshBehind     reason = iota // a request found the token past its soft threshold
+	refreshDue                      // the sweep did
+	refreshNow                      // a request waits: the token is past its hard threshold
+	refreshRejected                 // the upstream refused the token
+	refreshByOperator               // an operator asked
+)
+
+// errYielded ends a flight of the sweep for which another replica holds the lease and nobody here waits.
+var errYielded = errors.New("another replica refreshes")
+
+// errStoring says that a flight's token is received but not stored yet.
+var errStoring = errors.New("the last token received is not stored yet")
+
+// flight is one attempt at a new token. Its waiters share it; none may cancel it.
+type flight struct {
+	why     reason
+	seen    *snapshot // what the one who started it knew
+	began   time.Time
+	waiters atomic.Int32
+
+	done   chan struct{} // closed when the following are set
+	landed bool          // only the flight's own goroutine uses it
+	snap   *snapshot     // a snapshot worth having, if err is nil
+	err    error
+}
+
+// join counts those who wait for the outcome.
+func (f *flight) join(why reason) {
+	if why != refreshBehind && why != refreshDue {
+		f.waiters.Add(1)
+	}
+}
+
+func (f *flight) land(snap *snapshot, err error) {
+	if f.landed {
+		return
+	}
+	f.landed = true
+	f.snap, f.err = snap, err
+	close(f.done)
+}
+
+// fly starts a flight, or joins the one under way. Where memory has already got something newer than seen, it is the result.
+func (b *Broker) fly(ctx context.Context, c *conn, m *managed, why reason, seen *snapshot) (*flight, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if f := c.flight; f != nil {
+		f.join(why)
+		return f, nil
+	}
+	f := &flight{why: why, seen: seen, began: now, done: make(chan struct{})}
+	if cur := c.snap.Load(); why != refreshByOperator && cur.valid(now) && (seen.rec == nil || newer(cur.rec, seen.rec)) {
+		f.land(cur, nil)
+		return f, nil
+	}
+	if why == refreshRejected {
+		if err := c.mayForceLocked(seen, now); err != nil {
+			return nil, err
+		}
+	}
+	f.join(why)
+	c.flight = f
+	ctx = context.WithoutCancel(ctx)
+	b.spawn(func() {
+		defer func() {
+			if v := recover(); v != nil {
+				// The outcome is unknown; the lease is left to run out. The value may hold anything: only its type is logged.
+				b.log.Error("panic in a refresh", "connection", c.slot.String(), "type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+				f.land(nil, &Error{Reason: ErrProvider, Slot: c.slot, RetryAfter: retryUrgent})
+			}
+			c.mu.Lock()
+			c.flight = nil
+			c.mu.Unlock()
+		}()
+		b.run(ctx, c, m, f)
+	})
+	return f, nil
+}
+
+// run is a flight: get the lease, refresh under it, release it; again, while another replica is at work.
+func (b *Broker) run(ctx context.Context, c *conn, m *managed, f *flight) {
+	ctx, cancel := context.WithTimeout(ctx, flightTime)
+	defer cancel()
+	for poll := pollMin; ; poll = min(2*poll, pollMax) {
+		lease, err := b.acquire(ctx, c.slot, m.TokenTimeout+leaseSlack)
+		switch {
+		case err == nil:
+			again := b.refreshLeased(ctx, c, m, f, &lease)
+			b.release(lease)
+			if !again {
+				return
+			}
+		case !errors.Is(err, tokenstore.ErrHeld):
+			f.land(nil, b.readError(c.slot, err))
+			return
+		case f.waiters.Load() == 0:
+			f.land(nil, errYielded)
+			return
+		case b.overtaken(ctx, c, m, f):
+			return
+		}
+		if !pause(ctx, poll/2+rand.N(poll/2)) {
+			f.land(nil, &Error{ErrPending, c.slot, "another replica's refresh goes on", pendingHint})
+			return
+		}
+	}
+}
+
+// overtaken looks whether the holder of the lease is done: then its outcome is ours.
+func (b *Broker) overtaken(ctx context.Context, c *conn, m *managed, f *flight) bool {
+	snap, err := b.fetch(ctx, c, m)
+	if err != nil {
+		if !errors.Is(err, tokenstore.ErrNotFound) {
+			f.land(nil, b.readError(c.slot, err))
+			return true
+		}
+		return false // not minted yet
+	}
+	if b.settled(f, snap) {
+		f.land(snap, nil)
+		return true
+	}
+	if fail := snap.rec.Failure; fail != nil && fail.At.After(f.began) {
+		f.land(nil, b.failed(m, c, snap))
+		return true
+	}
+	return false
+}
+
+// settled tells whether snap is what the flight was to bring about: nothing is left to do.
+func (b *Broker) settled(f *flight, snap *snapshot) bool {
+	now := time.Now()
+	if !snap.valid(now) {
+		return false
+	}
+	if f.seen.rec != nil && newer(snap.rec, f.seen.rec) {
+		return true // someone else was here; were it due again already, the next request would say so
+	}
+	if f.why == refreshRejected || f.why == refreshByOperator {
+		return false
+	}
+	return now.Before(snap.soft)
+}
+
+// fetch reads the record, for a flight: memory learns it, and nothing older is used.
+func (b *Broker) fetch(ctx context.Context, c *conn, m *managed) (*snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	epoch := c.epoch.Load()
+	rec, err := b.get(ctx, c.slot)
+	if err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
+		return nil, err
+	}
+	snap := b.learn(c, m, rec, err, epoch)
+	if snap.rec == nil {
+		return nil, tokenstore.ErrNotFound
+	}
+	return snap, nil
+}
+
+func (b *Broker) acquire(ctx context.Context, slot tokenstore.Slot, ttl time.Duration) (tokenstore.Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	lease, err := b.store.Acquire(ctx, slot, ttl)
+	if !errors.Is(err, tokenstore.ErrHeld) {
+		b.health.note(err, time.Now())
+	}
+	return lease, err
+}
+
+// release gives the lease back on a context of its own: the flight's may have ended. If the store cannot be reached, the
+// lease runs out by itself.
+func (b *Broker) release(lease tokenstore.Lease) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+	defer cancel()
+	if err := b.store.Release(ctx, lease); err != nil {
+		b.log.Debug("a lease was not released and runs out by itself", "connection", lease.Slot.String(), "error", err)
+	}
+}
+
+// pause waits, and tells whether ctx lasted.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,188 @@
+package authflow
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+const (
+	grantTime  = 10 * time.Second // for storing a new grant: a person is waiting
+	revokeTime = 10 * time.Second
+)
+
+// newGrant makes the record of a new grant from a token endpoint's answer.
+func (b *Broker) newGrant(in *Integration, ep Endpoints, r reply, by string) *tokenstore.Record {
+	rec := &tokenstore.Record{
+		Grant:       tokenstore.GrantID(rand.Text()),
+		Generation:  1,
+		Write:       rand.Text(),
+		Scopes:      in.Scopes, // RFC 6749 section 5.1: an answer that names none grants what was asked
+		Account:     r.account,
+		Client:      fingerprint(in, ep),
+		Connected:   r.received.Round(0),
+		ConnectedBy: by,
+	}
+	setToken(in, rec, r)
+	return rec
+}
+
+// saveGrant stores rec as the slot's new grant, whatever was there, retrying for at most 10 s. A grant that cannot be stored
+// is revoked at the provider where that is possible.
+func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record) error {
+	m := b.managed(slot.Integration)
+	if m == nil {
+		return &Error{Reason: ErrUnknownIntegration, Slot: slot}
+	}
+	rec.Due = due(m.Integration, slot, rec, time.Now())
+	ctx, cancel := context.WithTimeout(ctx, grantTime)
+	defer cancel()
+	for {
+		done, err := b.tryGrant(ctx, slot, rec)
+		if done {
+			c := b.conn(slot)
+			c.replace(newSnapshot(m.Integration, slot, rec))
+			return nil
+		}
+		if err == nil {
+			continue // something was written between our read and our write
+		}
+		if errors.Is(err, tokenstore.ErrUnreadable) || !pause(ctx, storeRetryMax) {
+			b.discard(m, slot, rec)
+			return b.readError(slot, err)
+		}
+	}
+}
+
+// tryGrant is one attempt to store rec in place of whatever is there; not done without an error means try again.
+func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record) (done bool, err error) {
+	var prev tokenstore.Version
+	stored, err := b.readBack(ctx, slot)
+	switch {
+	case err == nil && stored.Write == rec.Write:
+		rec.Revision = stored.Revision
+		return true, nil // an earlier attempt whose answer was lost
+	case err == nil:
+		prev = stored.Version()
+	case !errors.Is(err, tokenstore.ErrNotFound):
+		return false, err
+	}
+	err = b.save(ctx, slot, rec, prev)
+	if errors.Is(err, tokenstore.ErrConflict) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Import stores a refresh token obtained elsewhere as a new grant, proven by one refresh first. A definite refusal is
+// ErrGrantRefused and changes nothing.
+func (b *Broker) Import(ctx context.Context, slot tokenstore.Slot, refreshToken, by string) (Connection, error) {
+	m := b.managed(slot.Integration)
+	if m == nil {
+		return Connection{}, &Error{Reason: ErrUnknownIntegration, Slot: slot}
+	}
+	ep, err := m.Resolve(slot.Org)
+	if err != nil {
+		return Connection{}, &Error{ErrUnresolved, slot, err.Error(), 0}
+	}
+	if now := time.Now(); b.health.down(now) {
+		return Connection{}, &Error{Reason: ErrStore, Slot: slot, RetryAfter: storeHint}
+	}
+	// From here on the provider may have rotated the token: nothing may cancel it.
+	ctx = context.WithoutCancel(ctx)
+	r := b.post(m, func() reply { return b.endpoint.refresh(ctx, m.Integration, ep, refreshToken) })
+	b.judge(ctx, m, ep, r)
+	switch r.class {
+	case granted:
+	case dead:
+		return Connection{}, &Error{Reason: ErrGrantRefused, Slot: slot, Detail: r.text}
+	case rejectedClient:
+		return Connection{}, &Error{ErrClient, slot, rejectedText, clientProbe}
+	default:
+		return Connection{}, &Error{ErrProvider, slot, r.text, max(r.retryAfter, retryUrgent)}
+	}
+	rec := b.newGrant(m.Integration, ep, r, by)
+	if rec.Token.Refresh == "" {
+		rec.Token.Refresh = refreshToken
+	}
+	if err := b.saveGrant(ctx, slot, rec); err != nil {
+		return Connection{}, err
+	}
+	b.log.Info("a grant was imported", "integration", slot.Integration, "org", string(slot.Org), "by", by)
+	return b.Connection(ctx, slot)
+}
+
+// Refresh refreshes a connection now, for an operator: it is neither held back nor counted by a back-off.
+func (b *Broker) Refresh(ctx context.Context, slot tokenstore.Slot) (Connection, error) {
+	m := b.managed(slot.Integration)
+	if m == nil {
+		return Connection{}, &Error{Reason: ErrUnknownIntegration, Slot: slot}
+	}
+	if m.Flow == ClientCredentials && slot.Org != tokenstore.Global && !m.own(slot.Org) {
+		return Connection{}, &Error{ErrNotConnected, slot, "this org has no client credentials of its own", 0}
+	}
+	c := b.conn(slot)
+	c.doubt()
+	snap, _, err := b.current(ctx, m, c)
+	if err != nil {
+		return Connection{}, b.readError(slot, err)
+	}
+	if err := b.hopeless(m, c, snap); err != nil {
+		return Connection{}, err
+	}
+	if _, err := b.wait(ctx, m, c, refreshByOperator, snap); err != nil {
+		return Connection{}, err
+	}
+	return b.Connection(ctx, slot)
+}
+
+// Disconnect forgets a connection, on every replica, and revokes it at the provider where there is a revocation endpoint
+// (RFC 7009). A refresh on its way cannot bring it back. Disconnecting nothing is no error.
+func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string) error {
+	m := b.managed(slot.Integration)
+	if m == nil {
+		return &Error{Reason: ErrUnknownIntegration, Slot: slot}
+	}
+	for {
+		rec, err := b.readBack(ctx, slot)
+		if errors.Is(err, tokenstore.ErrNotFound) {
+			break
+		}
+		if err != nil {
+			return b.readError(slot, err)
+		}
+		err = b.store.Delete(ctx, slot, rec.Version())
+		if errors.Is(err, tokenstore.ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return b.readError(slot, err)
+		}
+		b.log.Info("disconnected", "integration", slot.Integration, "org", string(slot.Org), "by", by)
+		b.discard(m, slot, rec)
+		break
+	}
+	c := b.conn(slot)
+	c.replace(newSnapshot(m.Integration, slot, nil))
+	return nil
+}
+
+// discard revokes a grant that nobody will use, as far as the provider lets us; what fails is logged, not retried.
+func (b *Broker) discard(m *managed, slot tokenstore.Slot, rec *tokenstore.Record) {
+	ep, err := m.Resolve(slot.Org)
+	if err != nil || ep.RevocationURL == "" {
+		return
+	}
+	token, hint := rec.Token.Refresh, "refresh_token"
+	if token == "" {
+		token, hint = rec.Token.Access, "access_token"
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), revokeTime)
+	defer cancel()
+	if err := b.endpoint.revoke(ctx, m.Integration, ep, token, hint); err != nil {
+		b.log.Warn("the grant was not revoked at the provider", "connection", slot.String(), "error", err)
+	}
+}

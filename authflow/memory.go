@@ -1,0 +1,277 @@
+package authflow
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// How long memory is believed. A disconnect or reconnect elsewhere is felt within maxAge even if the Feed says nothing.
+const (
+	refreshAge = 2500 * time.Millisecond // a snapshot older than this is re-read behind the request that uses it
+	maxAge     = 5 * time.Second         // one older than this before it is used
+	readWait   = 800 * time.Millisecond  // one look at the store, so that a request without a token fails within a second
+	storePause = time.Second             // after the store could not be reached, requests do not ask it again for so long
+	useStep    = time.Hour               // how exact Record.Used is
+	keepUsed   = 10 * time.Minute        // a connection unused for so long leaves memory
+	keepAbsent = time.Minute             // and so does the knowledge that there is none
+)
+
+// conn is a connection in memory.
+type conn struct {
+	slot tokenstore.Slot
+	snap atomic.Pointer[snapshot] // nil: not read yet
+	used atomic.Int64             // unix seconds of the last use by a request
+
+	checked atomic.Int64 // unix nanoseconds of when the store last confirmed snap; 0: not to be believed unasked
+	epoch   atomic.Int64 // counts changes that a read begun earlier must not undo
+
+	mu         sync.Mutex          // guards what follows
+	flight     *flight             // the refresh under way, if any
+	read       *read               // the look at the store under way, if any
+	forced     time.Time           // when a rejected token last caused a refresh
+	quietUntil time.Time           // the sweep leaves it alone
+	failure    *tokenstore.Failure // of minting a first token: there is no record yet to keep it in
+}
+
+// snapshot is what is known of a connection at one moment. It is immutable.
+type snapshot struct {
+	in      *Integration
+	rec     *tokenstore.Record // nil: there is no connection; never written to
+	header  string             // ready to inject
+	soft    time.Time
+	hard    time.Time
+	foreign bool // the grant was made with another client id or token URL: its refresh token goes nowhere
+	renew   bool // a refresh may help
+}
+
+// valid tells whether there is a token that may be used.
+func (s *snapshot) valid(now time.Time) bool { return s != nil && s.rec != nil && now.Before(s.hard) }
+
+// read is one look at the store that several callers share.
+type read struct {
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// health remembers whether the store answers.
+type health struct {
+	downUntil atomic.Int64 // unix nanoseconds
+	lastOK    atomic.Int64
+}
+
+func (h *health) note(err error, now time.Time) {
+	if errors.Is(err, tokenstore.ErrUnavailable) {
+		h.downUntil.Store(now.Add(storePause).UnixNano())
+		return
+	}
+	h.downUntil.Store(0)
+	h.lastOK.Store(now.UnixNano())
+}
+
+func (h *health) down(now time.Time) bool { return now.UnixNano() < h.downUntil.Load() }
+
+func (b *Broker) conn(slot tokenstore.Slot) *conn {
+	if c, ok := b.conns.Load(slot); ok {
+		return c.(*conn)
+	}
+	actual, _ := b.conns.LoadOrStore(slot, &conn{slot: slot})
+	return actual.(*conn)
+}
+
+func (c *conn) touch(now time.Time) {
+	if s := now.Unix(); s != c.used.Load() {
+		c.used.Store(s)
+	}
+}
+
+// current returns what is known of the connection, not older than maxAge; while the store is away, what memory has. It
+// returns an error where nothing may be concluded: the store is away and memory has nothing, or the record is unreadable.
+func (b *Broker) current(ctx context.Context, m *managed, c *conn) (*snapshot, source, error) {
+	now := time.Now()
+	age := now.Sub(time.Unix(0, c.checked.Load()))
+	snap := c.snap.Load()
+	if snap != nil && age < maxAge {
+		if age > refreshAge {
+			b.reread(c, m)
+		}
+		return b.fit(c, m, snap), fromMemory, nil
+	}
+	if b.health.down(now) {
+		return b.unasked(c, m, snap)
+	}
+	r := b.reread(c, m)
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return nil, fromStore, ctx.Err()
+	}
+	snap = c.snap.Load()
+	switch {
+	case r.err == nil:
+		return b.fit(c, m, snap), fromStore, nil
+	case snap.valid(now), errors.Is(r.err, tokenstore.ErrUnavailable):
+		return b.unasked(c, m, snap)
+	}
+	return nil, fromStore, r.err
+}
+
+// unasked returns what memory has while the store is away. That an org never connected is believed only if it was fresh when
+// the store last answered: nobody can have connected since.
+func (b *Broker) unasked(c *conn, m *managed, snap *snapshot) (*snapshot, source, error) {
+	if snap == nil || snap.rec == nil && b.health.lastOK.Load()-c.checked.Load() > int64(maxAge) {
+		return nil, fromMemory, tokenstore.ErrUnavailable
+	}
+	return b.fit(c, m, snap), fromMemory, nil
+}
+
+// fit returns the snapshot for the present integration: a reload may have changed how its token is presented.
+func (b *Broker) fit(c *conn, m *managed, snap *snapshot) *snapshot {
+	if snap.in == m.Integration {
+		return snap
+	}
+	fresh := newSnapshot(m.Integration, c.slot, snap.rec)
+	c.snap.CompareAndSwap(snap, fresh)
+	return fresh
+}
+
+func newSnapshot(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) *snapshot {
+	s := &snapshot{in: in, rec: rec}
+	if rec == nil {
+		return s
+	}
+	s.soft, s.hard = thresholds(slot, rec.Refreshed, rec.Token.Expiry)
+	if in.Format != nil {
+		s.header = in.Format(rec.Token.Access)
+	} else {
+		s.header = "Bearer " + rec.Token.Access
+	}
+	ep, err := in.Resolve(slot.Org)
+	s.foreign = err != nil || rec.Client != fingerprint(in, ep)
+	s.renew = renewable(in, rec) && (!s.foreign || in.Flow == ClientCredentials)
+	return s
+}
+
+// reread starts a look at the store, or joins the one under way.
+func (b *Broker) reread(c *conn, m *managed) *read {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.read != nil {
+		return c.read
+	}
+	r := &read{done: make(chan struct{})}
+	c.read = r
+	b.spawn(func() {
+		// The waiters share it; none may cancel it.
+		ctx, cancel := context.WithTimeout(context.Background(), readWait)
+		defer cancel()
+		epoch := c.epoch.Load()
+		rec, err := b.get(ctx, c.slot)
+		if err == nil || errors.Is(err, tokenstore.ErrNotFound) {
+			b.learn(c, m, rec, err, epoch)
+			err = nil
+		}
+		r.err = err
+		c.mu.Lock()
+		c.read = nil
+		c.mu.Unlock()
+		close(r.done)
+		if rec != nil {
+			b.noteUse(ctx, c, m, rec)
+		}
+	})
+	return r
+}
+
+// get reads a record and remembers whether the store answered.
+func (b *Broker) get(ctx context.Context, slot tokenstore.Slot) (*tokenstore.Record, error) {
+	rec, err := b.store.Get(ctx, slot)
+	b.health.note(err, time.Now())
+	return rec, err
+}
+
+// learn takes what the store said into memory: rec, or that there is none (err matches ErrNotFound). What was learned since
+// epoch is not undone. Where the store has gone back (a failover lost a write), the newer record is written back instead.
+func (b *Broker) learn(c *conn, m *managed, rec *tokenstore.Record, err error, epoch int64) *snapshot {
+	known := c.snap.Load()
+	if known != nil && known.rec != nil && !errors.Is(err, tokenstore.ErrDeleted) && regressed(rec, known.rec) {
+		if c.epoch.Load() == epoch {
+			b.spawn(func() { b.writeBack(c, known.rec, rec) })
+		}
+		return known
+	}
+	return c.keep(newSnapshot(m.Integration, c.slot, rec), epoch)
+}
+
+// keep makes snap what memory knows, unless something was learned since epoch; it returns what memory knows now.
+func (c *conn) keep(snap *snapshot, epoch int64) *snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch.Load() == epoch {
+		c.setLocked(snap)
+	} else if c.snap.Load() == nil {
+		c.snap.Store(snap) // to be asked about again at once
+	}
+	return c.snap.Load()
+}
+
+// replace makes snap what memory knows, whatever reads are under way; it returns what memory knows now.
+func (c *conn) replace(snap *snapshot) *snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch.Add(1)
+	c.setLocked(snap)
+	return c.snap.Load()
+}
+
+// setLocked never goes back within a grant.
+func (c *conn) setLocked(snap *snapshot) {
+	c.checked.Store(time.Now().UnixNano())
+	if cur := c.snap.Load(); cur != nil && cur.rec != nil && snap.rec != nil && cur.rec.Grant == snap.rec.Grant {
+		if cur.rec.Generation > snap.rec.Generation ||
+			cur.rec.Generation == snap.rec.Generation && cur.rec.Revision > snap.rec.Revision {
+			return
+		}
+	}
+	c.snap.Store(snap)
+}
+
+// doubt has the next use ask the store.
+func (c *conn) doubt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.epoch.Add(1)
+	c.checked.Store(0)
+}
+
+// regressed tells whether the store holds less than was known to be stored: no record at all, or an earlier generation of
+// the same grant.
+func regressed(stored, known *tokenstore.Record) bool {
+	if stored == nil {
+		return true
+	}
+	return stored.Grant == known.Grant && stored.Generation < known.Generation
+}
+
+// evict lets connections leave memory that nobody has used for a while. One with a flight stays: it may hold the only copy
+// of a token.
+func (b *Broker) evict(now time.Time) {
+	b.conns.Range(func(slot, v any) bool {
+		c := v.(*conn)
+		keep := keepUsed
+		if s := c.snap.Load(); s == nil || s.rec == nil {
+			keep = keepAbsent
+		}
+		c.mu.Lock()
+		busy := c.flight != nil || c.read != nil
+		c.mu.Unlock()
+		if !busy && now.Sub(time.Unix(c.used.Load(), 0)) > keep {
+			b.conns.CompareAndDelete(slot, v)
+		}
+		return true
+	})
+}

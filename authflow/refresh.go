@@ -1,0 +1,202 @@
+package authflow
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// refreshLeased is the refresh protocol under the lease: re-read, decide, declare the intent, POST once, store the outcome.
+// It lands the flight, or returns true if the flight is to wait for another holder's POST and try again.
+func (b *Broker) refreshLeased(ctx context.Context, c *conn, m *managed, f *flight, lease *tokenstore.Lease) (again bool) {
+	rec, snap, err := b.reopen(ctx, c, m)
+	if err != nil {
+		f.land(nil, b.readError(c.slot, err))
+		return false
+	}
+	if b.settled(f, snap) {
+		f.land(snap, nil)
+		return false
+	}
+	now := time.Now()
+	if b.notDue(ctx, c, m, f, rec, snap, now) {
+		return false
+	}
+	if err := b.hopeless(m, c, snap); err != nil {
+		f.land(nil, err)
+		return false
+	}
+	ep, err := m.Resolve(c.slot.Org)
+	if err != nil {
+		f.land(nil, &Error{ErrUnresolved, c.slot, err.Error(), 0})
+		return false
+	}
+	if again, done := b.respectIntent(ctx, c, m, f, rec, snap, now); again || done {
+		return again
+	}
+	if err := b.admitted(ctx, c, m, f, snap, ep, now); err != nil {
+		f.land(nil, err)
+		return false
+	}
+	if m.Flow == ClientCredentials {
+		b.mint(ctx, c, m, f, ep, rec)
+		return false
+	}
+	return b.redeem(ctx, c, m, f, ep, rec, lease)
+}
+
+// reopen reads the record under the lease. rec is nil if there is none. If the store has gone back behind what this process
+// knows to have been stored, the newer record is written back first: an older refresh token is never POSTed.
+func (b *Broker) reopen(ctx context.Context, c *conn, m *managed) (*tokenstore.Record, *snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	known, epoch := c.snap.Load(), c.epoch.Load()
+	rec, err := b.get(ctx, c.slot)
+	if err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
+		return nil, nil, err
+	}
+	if known != nil && known.rec != nil && !errors.Is(err, tokenstore.ErrDeleted) && regressed(rec, known.rec) {
+		if rec, err = b.restore(ctx, c.slot, known.rec, rec); err != nil {
+			return nil, nil, err
+		}
+	}
+	snap := newSnapshot(m.Integration, c.slot, rec)
+	c.keep(snap, epoch)
+	return rec, snap, nil
+}
+
+// respectIntent looks at the Intent of an earlier attempt at this generation. One that is live and not ours is waited for,
+// where a second POST could harm; one of unknown outcome holds a one-time token back until its access token runs out.
+func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flight, rec *tokenstore.Record, snap *snapshot, now time.Time) (again, done bool) {
+	if rec == nil || rec.Intent == nil || m.Refresh == Reusable {
+		return false, false
+	}
+	if now.Before(rec.Intent.Deadline) {
+		if f.waiters.Load() == 0 {
+			f.land(nil, errYielded)
+			return false, true
+		}
+		return true, false
+	}
+	if m.Refresh == OneTime && snap.valid(now) && f.why != refreshByOperator {
+		// A second POST of a token that was consumed may cost the whole grant: not before there is nothing left to lose.
+		if !rec.Due.Equal(snap.hard) {
+			if _, err := b.change(ctx, c, m, rec, func(rec *tokenstore.Record) { rec.Due = snap.hard }); err != nil {
+				b.log.Debug("the sweep will look again", "connection", c.slot.String(), "error", err)
+			}
+		}
+		f.land(snap, nil)
+		return false, true
+	}
+	return false, false
+}
+
+// admitted says why no POST may be made now, or nil: then this flight is the one that may.
+func (b *Broker) admitted(ctx context.Context, c *conn, m *managed, f *flight, snap *snapshot, ep Endpoints, now time.Time) error {
+	if f.why == refreshByOperator {
+		return nil
+	}
+	if snap.rec != nil {
+		if err := backingOff(c.slot, snap.rec.Failure, f.urgency(), now); err != nil {
+			return err
+		}
+	}
+	key := clientKey(m.Integration, ep)
+	if until, err := b.sharedRejection(ctx, key); err == nil && until.After(now) {
+		b.breakers.reject(key, until)
+		return &Error{ErrClient, c.slot, rejectedText, until.Sub(now)}
+	}
+	if wait := b.breakers.rejectedFor(key, now); wait > 0 {
+		return &Error{ErrClient, c.slot, rejectedText, wait}
+	}
+	if wait := b.breakers.admit(ep.TokenURL, now); wait > 0 {
+		return &Error{ErrProvider, c.slot, "its token endpoint keeps failing", wait}
+	}
+	return nil
+}
+
+// urgency is the reason to go by: requests may have joined a flight that began behind them.
+func (f *flight) urgency() reason {
+	if f.waiters.Load() > 0 && f.why < refreshNow {
+		return refreshNow
+	}
+	return f.why
+}
+
+// redeem declares the Intent and POSTs the refresh token, once; again at once only where the outcome is unknown and the
+// provider lets a refresh token be used again.
+func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, lease *tokenstore.Lease) (again bool) {
+	for try := 1; ; try++ {
+		now := time.Now()
+		next := *rec
+		next.Write = rand.Text()
+		next.Intent = &tokenstore.Intent{
+			Holder: lease.Owner, Fence: lease.Fence, Began: now,
+			Deadline: now.Add(m.TokenTimeout + intentGrace),
+		}
+		switch err := b.save(ctx, c.slot, &next, rec.Version()); {
+		case errors.Is(err, tokenstore.ErrConflict):
+			return true // something else was written, such as a use: read it and decide anew
+		case err != nil:
+			f.land(nil, b.readError(c.slot, err))
+			return false
+		}
+		if err := b.outlive(ctx, lease, m.TokenTimeout+storeTime); err != nil {
+			f.land(nil, &Error{ErrPending, c.slot, "the lease was lost before the POST", pendingHint})
+			return false
+		}
+		r := b.post(m, func() reply { return b.endpoint.refresh(ctx, m.Integration, ep, next.Token.Refresh) })
+		if r.class == ambiguous && m.Refresh != OneTime && try == 1 {
+			rec = &next
+			continue
+		}
+		b.conclude(ctx, c, m, f, ep, &next, r)
+		return false
+	}
+}
+
+// mint asks for a token with the client's own credentials. There is no refresh token to guard, so no Intent.
+func (b *Broker) mint(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record) {
+	r := b.post(m, func() reply { return b.endpoint.mint(ctx, m.Integration, ep) })
+	if r.class == dead {
+		r.class = transient // there is no grant that could be dead
+	}
+	if rec == nil && r.class == granted {
+		first := b.newGrant(m.Integration, ep, r, string(ClientCredentials))
+		b.settle(ctx, c, m, f, first, tokenstore.Version{})
+		return
+	}
+	if rec == nil {
+		b.blame(ctx, c, m, f, ep, r)
+		return
+	}
+	next := *rec
+	next.Client = fingerprint(m.Integration, ep)
+	b.conclude(ctx, c, m, f, ep, &next, r)
+}
+
+// post makes one POST, measured and counted.
+func (b *Broker) post(m *managed, do func() reply) reply {
+	began := time.Now()
+	r := do()
+	m.counters.duration.Observe(time.Since(began).Seconds())
+	m.counters.refreshed(r.class)
+	return r
+}
+
+// outlive has the lease last for at least d, renewing it if need be.
+func (b *Broker) outlive(ctx context.Context, lease *tokenstore.Lease, d time.Duration) error {
+	if time.Until(lease.Expires) >= d {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	renewed, err := b.store.Renew(ctx, *lease, d+leaseSlack)
+	if err == nil {
+		*lease = renewed
+	}
+	return err
+}

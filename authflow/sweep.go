@@ -1,0 +1,187 @@
+package authflow
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+const (
+	sweepEvery   = time.Second
+	sweepBatch   = 10_000          // connections looked at per sweep, the longest due first
+	sweepAll     = 64              // refreshes by the sweep at a time, per process,
+	sweepEach    = 8               // and per token endpoint
+	sweepLull    = 5 * time.Second // after a refresh by the sweep failed, it leaves the connection alone for so long
+	evictEvery   = 30 * time.Second
+	gaugesEvery  = 15 * time.Second
+	gaugesBudget = time.Minute
+)
+
+// Run sweeps: it refreshes what is due, follows the Feed, lets idle connections leave memory and keeps the gauges, until ctx
+// ends. It returns when all that it started has ended, except flights: see [Broker.Wait].
+func (b *Broker) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	all.Go(func() { b.store.Watch(ctx, b.changed) })
+	all.Go(func() { every(ctx, gaugesEvery, func() { b.gauge(ctx) }) })
+	all.Go(func() { every(ctx, evictEvery, func() { b.evict(time.Now()) }) })
+	s := &sweeper{b: b, sem: semaphore.NewWeighted(sweepAll), busy: make(map[string]bool)}
+	all.Go(func() { every(ctx, sweepEvery, func() { s.sweep(ctx, &all) }) })
+	all.Wait()
+}
+
+// every calls fn at once and then at every tick, until ctx ends.
+func every(ctx context.Context, d time.Duration, fn func()) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		fn()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// changed is the Feed's word that a Slot has changed: if it is in memory, its next use asks the store.
+func (b *Broker) changed(slot tokenstore.Slot) {
+	if c, ok := b.conns.Load(slot); ok {
+		c.(*conn).doubt()
+	}
+}
+
+// sweeper refreshes what is due, a bounded number at a time.
+type sweeper struct {
+	b   *Broker
+	sem *semaphore.Weighted
+
+	mu   sync.Mutex      // guards busy
+	busy map[string]bool // token URLs whose connections are being swept
+}
+
+// sweep starts refreshing what is due, one group per token endpoint: a slow endpoint holds up its own connections only.
+func (s *sweeper) sweep(ctx context.Context, all *sync.WaitGroup) {
+	b, now := s.b, time.Now()
+	if b.health.down(now) {
+		return
+	}
+	slots, err := b.store.Due(ctx, now, sweepBatch)
+	b.health.note(err, now)
+	if err != nil {
+		if ctx.Err() == nil {
+			b.log.Debug("a sweep was left out", "error", err)
+		}
+		return
+	}
+	groups := make(map[string][]*conn)
+	for _, slot := range slots {
+		m := b.managed(slot.Integration)
+		if m == nil {
+			continue // kept for the day the integration comes back
+		}
+		ep, err := m.Resolve(slot.Org)
+		if err != nil || b.breakers.closedFor(ep.TokenURL, now) > 0 || b.breakers.rejectedFor(clientKey(m.Integration, ep), now) > 0 {
+			continue
+		}
+		groups[ep.TokenURL] = append(groups[ep.TokenURL], b.conn(slot))
+	}
+	for url, conns := range groups {
+		if s.begin(url) {
+			all.Go(func() {
+				defer s.end(url)
+				s.refresh(ctx, conns)
+			})
+		}
+	}
+}
+
+func (s *sweeper) begin(url string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy[url] {
+		return false
+	}
+	s.busy[url] = true
+	return true
+}
+
+func (s *sweeper) end(url string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.busy, url)
+}
+
+func (s *sweeper) refresh(ctx context.Context, conns []*conn) {
+	var group errgroup.Group
+	group.SetLimit(sweepEach)
+	for _, c := range conns {
+		if s.sem.Acquire(ctx, 1) != nil {
+			break // the process is stopping
+		}
+		group.Go(func() error {
+			defer s.sem.Release(1)
+			s.b.refreshDue(ctx, c)
+			return nil
+		})
+	}
+	_ = group.Wait() // the functions return no error
+}
+
+// refreshDue runs one flight of the sweep to its end.
+func (b *Broker) refreshDue(ctx context.Context, c *conn) {
+	m := b.managed(c.slot.Integration)
+	if m == nil || time.Now().Before(c.lullUntil()) {
+		return
+	}
+	seen := c.snap.Load()
+	if seen == nil {
+		seen = &snapshot{}
+	}
+	f, err := b.fly(ctx, c, m, refreshDue, seen)
+	if err != nil {
+		return
+	}
+	select {
+	case <-f.done:
+		if f.err != nil && !errors.Is(f.err, errYielded) {
+			c.lull(time.Now().Add(sweepLull))
+		}
+	case <-ctx.Done():
+	}
+}
+
+func (c *conn) lull(until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quietUntil = until
+}
+
+func (c *conn) lullUntil() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.quietUntil
+}
+
+// notDue ends a flight of the sweep that has nothing to refresh: the connection is idle, or no refresh can help it.
+func (b *Broker) notDue(ctx context.Context, c *conn, m *managed, f *flight, rec *tokenstore.Record, snap *snapshot, now time.Time) bool {
+	if f.why != refreshDue || f.waiters.Load() > 0 || rec == nil {
+		return false
+	}
+	next := due(m.Integration, c.slot, rec, now)
+	if !snap.renew {
+		next = time.Time{}
+	} else if !next.IsZero() && !next.After(now) {
+		return false
+	}
+	if _, err := b.change(ctx, c, m, rec, func(rec *tokenstore.Record) { rec.Due = next }); err != nil {
+		b.log.Debug("the sweep will look again", "connection", c.slot.String(), "error", err)
+	}
+	f.land(snap, nil)
+	return true
+}
