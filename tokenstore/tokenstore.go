@@ -38,6 +38,18 @@ type deletedError struct{}
 func (deletedError) Error() string        { return "deleted" }
 func (deletedError) Is(target error) bool { return target == ErrNotFound }
 
+// UnreadableError is the ErrUnreadable of a record. It says at which version the record stands, so that an operator's new
+// grant or disconnect can replace it deliberately; nothing else may.
+type UnreadableError struct {
+	Stored Version // what Save and Delete compare; zero if that cannot be read either
+	Reason string  // without anything of the content
+}
+
+func (e *UnreadableError) Error() string { return ErrUnreadable.Error() + ": " + e.Reason }
+
+// Is matches ErrUnreadable.
+func (e *UnreadableError) Is(target error) bool { return target == ErrUnreadable }
+
 // Org names a tenant. The zero Org is a bug, never a default.
 type Org string
 
@@ -65,18 +77,20 @@ type Version struct {
 
 // Store keeps Records by Slot. All methods may be called concurrently. Errors match the package's sentinels.
 type Store interface {
-	// Get returns the record, ErrNotFound, ErrDeleted, ErrUnreadable or ErrUnavailable. The caller owns the record.
+	// Get returns the record, ErrNotFound, ErrDeleted, ErrUnreadable (an [*UnreadableError]) or ErrUnavailable. The caller
+	// owns the record; its times are in UTC.
 	Get(ctx context.Context, slot Slot) (*Record, error)
 	// Save stores rec if the stored version equals prev (zero: no record, or a tombstone of a grant other than
 	// rec.Grant), sets rec.Revision to the stored one and publishes the Slot on the Feed. It returns ErrConflict otherwise.
 	// A nil error means durable. After ErrUnavailable the write may have happened: Get and compare rec.Write.
 	Save(ctx context.Context, slot Slot, rec *Record, prev Version) error
-	// Delete replaces the record by a tombstone that lasts TombstoneLife, if the stored version equals prev.
+	// Delete replaces the record by a tombstone that lasts TombstoneLife, if the stored version equals prev, and publishes
+	// the Slot. It returns ErrConflict otherwise, also when there is nothing to delete.
 	Delete(ctx context.Context, slot Slot, prev Version) error
 	// List yields every connection, tombstones left out, in no particular order. A record that cannot be read comes with
 	// a nil Record and an ErrUnreadable; an error with a zero Slot ends the sequence.
 	List(ctx context.Context) iter.Seq2[Slot, Entry]
-	// Due returns at most limit Slots whose Record.Due is set and not after now, the longest due first.
+	// Due returns at most limit Slots whose Record.Due is set and not after now, the longest due first, to the millisecond.
 	Due(ctx context.Context, now time.Time, limit int) ([]Slot, error)
 }
 
@@ -112,9 +126,10 @@ type Lease struct {
 type Shelf interface {
 	// Put stores value under id for life, replacing what was there.
 	Put(ctx context.Context, id string, value []byte, life time.Duration) error
-	// Take removes and returns the value; exactly one of several concurrent calls gets it, the others ErrNotFound.
+	// Take removes and returns the value; exactly one of several concurrent calls gets it, the others ErrNotFound. After
+	// ErrUnavailable the value may be gone.
 	Take(ctx context.Context, id string) ([]byte, error)
-	// Peek returns the values of ids in order without removing them, nil for each that is not there.
+	// Peek returns the values of ids in order without removing them, nil for each that is not there or cannot be read.
 	Peek(ctx context.Context, ids ...string) ([][]byte, error)
 }
 

@@ -1,0 +1,11 @@
+package tokenstore
+
+import "go.etcd.io/bbolt"
+
+// What the tests reach behind the back of a File.
+func (f *File) DB() *bbolt.DB { return f.db }
+
+var (
+	SlotKey    = slotKey
+	BucketRows = bucketRows
+)

@@ -1,0 +1,47 @@
+package tokenstore
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+// metrics measures the store. Its labels are closed sets: op is a method in lower case, result a row of resultOf.
+type metrics struct {
+	duration *prometheus.HistogramVec
+}
+
+// newMetrics registers the metrics; a nil Registerer measures for nobody.
+func newMetrics(reg prometheus.Registerer) *metrics {
+	return &metrics{duration: promauto.With(reg).NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "bifrost_store_operation_duration_seconds",
+		Help:    "Duration of the token store's operations, by operation and result.",
+		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
+	}, []string{"op", "result"})}
+}
+
+// observe is deferred with the address of the method's result.
+func (m *metrics) observe(op string, start time.Time, err *error) {
+	m.duration.WithLabelValues(op, resultOf(*err)).Observe(time.Since(start).Seconds())
+}
+
+func resultOf(err error) string {
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, ErrNotFound):
+		return "not_found"
+	case errors.Is(err, ErrConflict):
+		return "conflict"
+	case errors.Is(err, ErrHeld):
+		return "held"
+	case errors.Is(err, ErrUnreadable):
+		return "unreadable"
+	case errors.Is(err, ErrUnavailable):
+		return "unavailable"
+	default:
+		return "invalid"
+	}
+}

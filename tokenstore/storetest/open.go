@@ -1,0 +1,25 @@
+package storetest
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// OpenFile opens a new file store with Key and closes it with the test.
+func OpenFile(t testing.TB) *tokenstore.File {
+	t.Helper()
+	return OpenFileAt(t, filepath.Join(t.TempDir(), "bifrost.db"))
+}
+
+// OpenFileAt opens the file store at path with Key and closes it with the test.
+func OpenFileAt(t testing.TB, path string) *tokenstore.File {
+	t.Helper()
+	s, err := tokenstore.OpenFile(tokenstore.FileConfig{Path: path, Keys: Keys(t)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
