@@ -9,8 +9,14 @@ package proxy
 import (
 	"context"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"log"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
@@ -89,13 +95,115 @@ type Caller struct {
 }
 
 // Proxy is the handler of the proxy listener. It is immutable: a reload makes a new one and Closes the old.
-type Proxy struct{}
+type Proxy struct {
+	broker      Broker
+	routes      []*route
+	prefixes    prefixes
+	hosts       hostTable
+	callers     keyring
+	open        bool
+	publicURL   string
+	publicHost  string
+	connectURL  func(tokenstore.Slot) string
+	log         *slog.Logger
+	errorLog    *log.Logger // httputil's, at debug level
+	logRequests bool
+	metrics     *Metrics
+	unrouted    *routeMetrics
+	buffers     buffers
+	exchanges   sync.Pool
+}
 
 // New returns a Proxy, or an error that says what is wrong with cfg.
-func New(cfg Config) (*Proxy, error) { panic("skeleton") }
+func New(cfg Config) (*Proxy, error) {
+	if cfg.Broker == nil {
+		return nil, errors.New("proxy: a Broker is required")
+	}
+	p := &Proxy{
+		broker:      cfg.Broker,
+		hosts:       make(hostTable),
+		callers:     make(keyring),
+		open:        cfg.Open,
+		publicURL:   strings.TrimRight(cfg.PublicURL, "/"),
+		connectURL:  cfg.ConnectURL,
+		log:         cfg.Log,
+		logRequests: cfg.LogRequests && cfg.Log != nil,
+		metrics:     cfg.Metrics,
+	}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	p.errorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
+	if p.metrics == nil {
+		p.metrics = NewMetrics(nil)
+	}
+	p.unrouted = p.metrics.route("")
+	p.exchanges.New = func() any { return newExchange(p) }
+	if cfg.PublicURL != "" {
+		u, err := url.Parse(p.publicURL)
+		if err != nil || u.Host == "" {
+			return nil, errors.New("proxy: the public URL has no host")
+		}
+		p.publicHost = u.Host
+	}
+	if err := p.addRoutes(cfg.Routes); err != nil {
+		return nil, err
+	}
+	return p, p.addCallers(cfg.Callers)
+}
 
-// Close closes the idle upstream connections. Requests in flight go on; it is called once no new ones will come.
-func (p *Proxy) Close() error { panic("skeleton") }
+func (p *Proxy) addRoutes(routes []Route) error {
+	for _, one := range routes {
+		rt, err := newRoute(one)
+		if err != nil {
+			return fmt.Errorf("proxy: integration %s: %w", one.Integration, err)
+		}
+		rt.metrics = p.metrics.route(rt.Integration)
+		if one.Prefix != "" && !p.prefixes.add(rt) {
+			return fmt.Errorf("proxy: integration %s: another one has the route %q", rt.Integration, rt.Prefix)
+		}
+		for _, host := range rt.Hosts {
+			host = strings.ToLower(host)
+			if p.hosts[host] != nil {
+				return fmt.Errorf("proxy: integration %s: another one has the host %q", rt.Integration, host)
+			}
+			p.hosts[host] = rt
+		}
+		p.routes = append(p.routes, rt)
+	}
+	return nil
+}
+
+func (p *Proxy) addCallers(callers []Caller) error {
+	for _, one := range callers {
+		c, err := newCaller(one)
+		if err != nil {
+			return fmt.Errorf("proxy: %w", err)
+		}
+		if !p.callers.add(c) {
+			return fmt.Errorf("proxy: caller %s: another one has the same key", c.name)
+		}
+	}
+	return nil
+}
+
+// Close closes the idle upstream connections. Requests in flight go on, and their connections are closed after them; it is
+// called once no new ones will come.
+func (p *Proxy) Close() error {
+	for _, rt := range p.routes {
+		rt.transport.CloseIdleConnections()
+	}
+	return nil
+}
 
 // ServeHTTP takes one request to its upstream, or answers why not.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { panic("skeleton") }
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := p.exchanges.Get().(*exchange)
+	x.begin(w, r)
+	defer x.end()
+	if err := x.admit(); err != nil {
+		x.answer(failureOf(r.Context(), err))
+		return
+	}
+	x.forward()
+}

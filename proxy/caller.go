@@ -1,0 +1,157 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// maxKey bounds what is hashed for a request that claims a key.
+const maxKey = 512
+
+// caller is a Caller made ready. The key itself is not kept.
+type caller struct {
+	name           string
+	digest         [sha256.Size]byte
+	anyOrg, global bool
+	orgs           map[tokenstore.Org]bool
+	onlyOrg        tokenstore.Org // the one org that it is bound to; empty if there are none or several
+	anyIntegration bool
+	integrations   []string
+	allow          []rule
+}
+
+func newCaller(cfg Caller) (*caller, error) {
+	if cfg.Name == "" || cfg.Key == nil {
+		return nil, errors.New("a caller needs a Name and a Key")
+	}
+	key := cfg.Key()
+	if key == "" || len(key) > maxKey {
+		return nil, fmt.Errorf("caller %s: its key is empty or longer than %d bytes", cfg.Name, maxKey)
+	}
+	c := &caller{
+		name:           cfg.Name,
+		digest:         digestOf(key),
+		orgs:           make(map[tokenstore.Org]bool),
+		integrations:   cfg.Integrations,
+		anyIntegration: slices.Contains(cfg.Integrations, "*"),
+	}
+	for _, org := range cfg.Orgs {
+		switch {
+		case org == "*":
+			c.anyOrg = true
+		case org == string(tokenstore.Global):
+			c.global = true
+		case validOrg(org):
+			c.orgs[tokenstore.Org(org)] = true
+			c.onlyOrg = tokenstore.Org(org)
+		default:
+			return nil, fmt.Errorf("caller %s: %q is no org", cfg.Name, org)
+		}
+	}
+	if c.anyOrg || len(c.orgs) != 1 {
+		c.onlyOrg = ""
+	}
+	var err error
+	c.allow, err = parseRules(cfg.Allow)
+	return c, err
+}
+
+// may reports whether the caller may use the integration for the org with this method and raw path after the route. A nil
+// caller stands for everyone, where no callers are configured.
+func (c *caller) may(integration string, org tokenstore.Org, method, rest string) bool {
+	if c == nil {
+		return true
+	}
+	if org == tokenstore.Global {
+		if !c.global {
+			return false
+		}
+	} else if !c.anyOrg && !c.orgs[org] {
+		return false
+	}
+	if !c.anyIntegration && !slices.Contains(c.integrations, integration) {
+		return false
+	}
+	return len(c.allow) == 0 || allowedBy(c.allow, method, rest)
+}
+
+// keyring finds callers by key: by the first bytes of the key's SHA-256, and then in constant time by all of it. A digest's
+// beginning tells nothing of a key, so the look-up need not hide it.
+type keyring map[uint64][]*caller
+
+func (k keyring) add(c *caller) bool {
+	if k.find(c.digest) != nil {
+		return false
+	}
+	at := binary.NativeEndian.Uint64(c.digest[:])
+	k[at] = append(k[at], c)
+	return true
+}
+
+func (k keyring) find(digest [sha256.Size]byte) *caller {
+	for _, c := range k[binary.NativeEndian.Uint64(digest[:])] {
+		if subtle.ConstantTimeCompare(c.digest[:], digest[:]) == 1 {
+			return c
+		}
+	}
+	return nil
+}
+
+// caller returns whose key a request carries, or nil. X-Bifrost-Key wins over Authorization; a header sent twice proves
+// nothing.
+func (k keyring) caller(h http.Header) *caller {
+	if keys, ok := h["X-Bifrost-Key"]; ok {
+		if len(keys) != 1 {
+			return nil
+		}
+		return k.byKey(keys[0])
+	}
+	values := h["Authorization"]
+	if len(values) != 1 {
+		return nil
+	}
+	scheme, credentials, _ := strings.Cut(values[0], " ")
+	credentials = strings.TrimLeft(credentials, " ")
+	switch {
+	case strings.EqualFold(scheme, "Bearer"), strings.EqualFold(scheme, "token"):
+		return k.byKey(credentials)
+	case strings.EqualFold(scheme, "Basic"):
+		return k.byBasic(credentials)
+	}
+	return nil
+}
+
+// byBasic takes the key as password or, as some SDKs send it, as user (RFC 7617).
+func (k keyring) byBasic(credentials string) *caller {
+	decoded, err := base64.StdEncoding.DecodeString(credentials)
+	if err != nil {
+		return nil
+	}
+	user, password, _ := strings.Cut(string(decoded), ":")
+	if c := k.byKey(password); c != nil {
+		return c
+	}
+	return k.byKey(user)
+}
+
+func (k keyring) byKey(key string) *caller {
+	if key == "" || len(key) > maxKey {
+		return nil
+	}
+	return k.find(digestOf(key))
+}
+
+// digestOf hashes without putting the key on the heap.
+func digestOf(key string) [sha256.Size]byte {
+	var buf [maxKey]byte
+	return sha256.Sum256(buf[:copy(buf[:], key)])
+}

@@ -1,0 +1,47 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// unread returns how much of the request's body has not arrived when an answer begins: 0, a number, or -1 if that is unknown.
+func (x *exchange) unread() int64 {
+	switch {
+	case x.r.ContentLength == 0 || x.r.ProtoMajor != 1:
+		return 0
+	case x.body == nil:
+		return x.r.ContentLength
+	}
+	read, atEOF := x.body.progress()
+	if atEOF {
+		return 0
+	}
+	return max(x.r.ContentLength-read, -1)
+}
+
+// keepOrClose decides, before the headers of an answer are written, what becomes of the caller's connection. A short rest of
+// the body is read afterwards; if more may come, the connection ends with the answer, since a body left unread in full duplex
+// mode cannot be told from the next request (golang/go#68560).
+func (x *exchange) keepOrClose() {
+	if rest := x.unread(); rest < 0 || rest > maxDrain {
+		x.w.Header().Set("Connection", "close")
+	}
+}
+
+// drain reads the short rest of a body that keepOrClose has left for later.
+func (x *exchange) drain(rc *http.ResponseController) {
+	if x.unread() == 0 {
+		return
+	}
+	_ = rc.Flush() // the answer is complete: the caller need not wait for us
+	_ = rc.SetReadDeadline(time.Now().Add(drainTime))
+	if x.w.Header().Get("Connection") == "close" {
+		return // the server closes, and reads on no longer than the deadline
+	}
+	if _, err := io.Copy(io.Discard, x.r.Body); err != nil {
+		panic(http.ErrAbortHandler) // what follows on this connection is not known to be a request
+	}
+	_ = rc.SetReadDeadline(time.Time{})
+}

@@ -1,0 +1,183 @@
+package proxy
+
+import (
+	"crypto/rand"
+	"net/http"
+	"net/http/httputil"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+const (
+	maxRequestID = 128
+	maxDrain     = 256 << 10       // of a body that the upstream did not wait for
+	drainTime    = 5 * time.Second // for it to arrive
+)
+
+// exchange is one request on its way. It is httputil.ReverseProxy's transport and both its hooks, so that what is known of the
+// request needs no context and no error travels in one. Exchanges are pooled: nothing that outlives ServeHTTP may point to one.
+type exchange struct {
+	proxy *Proxy
+	rp    httputil.ReverseProxy
+	state
+}
+
+// state is what differs from request to request.
+type state struct {
+	event
+	w        http.ResponseWriter
+	r        *http.Request
+	idValues []string // the request id, ready as a header
+
+	target    rawTarget
+	route     *route
+	rest      string // the raw path after the route
+	public    string // the proxy's own origin in links; empty: rooted paths
+	prefix    string // and what stands there for the upstream's base path; empty where the Host chose the route
+	caller    *caller
+	org       tokenstore.Org
+	websocket bool
+
+	body     *replayBody // nil: there is none
+	upstream *target     // the one that the request went to last
+	secret   string      // the credential that it went with
+}
+
+// newExchange makes an exchange for p's pool.
+func newExchange(p *Proxy) *exchange {
+	x := &exchange{proxy: p}
+	x.rp = httputil.ReverseProxy{
+		Rewrite:        func(*httputil.ProxyRequest) {}, // RoundTrip does it: only there is the upstream known
+		Transport:      x,
+		BufferPool:     &p.buffers,
+		ErrorLog:       p.errorLog,
+		ModifyResponse: x.modifyResponse,
+		ErrorHandler:   x.handleError,
+	}
+	return x
+}
+
+func (x *exchange) begin(w http.ResponseWriter, r *http.Request) {
+	x.state = state{w: w, r: r}
+	x.began = time.Now()
+	if ids := r.Header["X-Request-Id"]; len(ids) == 1 && ids[0] != "" && len(ids[0]) <= maxRequestID && wordBytes(ids[0]) {
+		x.id, x.idValues = ids[0], ids
+	} else {
+		x.id = rand.Text()
+		x.idValues = []string{x.id}
+	}
+	x.proxy.metrics.inFlight.Inc()
+}
+
+// end reports, and gives the exchange back.
+func (x *exchange) end() {
+	x.report()
+	x.state = state{}
+	x.proxy.exchanges.Put(x)
+}
+
+// admit decides whether the request may go on: target, route, caller, org, permission, size, in this order. It looks at
+// nothing but the request and the configuration.
+func (x *exchange) admit() error {
+	p, r := x.proxy, x.r
+	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
+		return fail(codeMethod, "CONNECT and TRACE are never taken.")
+	}
+	var ok bool
+	if x.target, ok = parseTarget(r.RequestURI); !ok {
+		return fail(codeBadRequest, "")
+	}
+	if form := x.target.form; form != "" && !p.ourHost(form) && !calledAddress(r, form) {
+		return fail(codeBadRequest, "")
+	}
+	asked, ok := upgrade(r)
+	if !ok {
+		return fail(codeBadRequest, "The only protocol to upgrade to is websocket.")
+	}
+	if !x.findRoute() {
+		return fail(codeUnknownRoute, "")
+	}
+	if err := x.identify(); err != nil {
+		return err
+	}
+	if !x.route.hasMethod(r.Method) {
+		return fail(codeMethod, "")
+	}
+	var err error
+	if x.org, err = orgOf(r.Header, x.caller); err != nil {
+		return err
+	}
+	if !x.caller.may(x.route.Integration, x.org, r.Method, x.rest) || !x.route.allows(r.Method, x.rest, x.org) {
+		return fail(codeForbidden, "")
+	}
+	if x.route.MaxBody > 0 && r.ContentLength > x.route.MaxBody {
+		return fail(codeBodyTooLarge, "")
+	}
+	x.websocket = asked && x.route.WebSocket && r.Method == http.MethodGet && r.ProtoMajor == 1
+	if asked && !x.websocket {
+		r.Header.Del("Upgrade")
+	}
+	return nil
+}
+
+// findRoute matches the Host first, for the integrations that are reached by theirs, then the path.
+func (x *exchange) findRoute() bool {
+	if rt := x.proxy.hosts.match(x.r.Host); rt != nil {
+		x.route, x.rest = rt, x.target.path
+		return true
+	}
+	rt := x.proxy.prefixes.match(x.target.path)
+	if rt == nil {
+		return false
+	}
+	x.route, x.rest = rt, x.target.path[len(rt.Prefix):]
+	x.public, x.prefix = x.proxy.publicURL, rt.Prefix
+	return true
+}
+
+// identify says who calls. Where nobody needs a key, a loopback listener still refuses what a foreign web page sends: a page
+// must not reach tokens through its visitor's own machine.
+func (x *exchange) identify() error {
+	p := x.proxy
+	if len(p.callers) > 0 {
+		if x.caller = p.callers.caller(x.r.Header); x.caller == nil {
+			return fail(codeUnauthenticated, "")
+		}
+		return nil
+	}
+	if p.open && (!p.ourHost(x.r.Host) || x.r.Header.Get("Sec-Fetch-Site") == "cross-site") {
+		return fail(codeForbidden, "")
+	}
+	return nil
+}
+
+// forward hands the request to httputil.
+func (x *exchange) forward() {
+	if x.r.ContentLength == 0 || x.r.ProtoMajor != 1 {
+		x.rp.ServeHTTP(x.w, x.r)
+		return
+	}
+	// Otherwise net/http reads the rest of the body before it writes the headers of an answer that came early, while the
+	// transport still reads it too, and answers are cut short (golang/go#40747).
+	rc := http.NewResponseController(x.w)
+	_ = rc.EnableFullDuplex() // not supported outside of net/http's server, where it is not needed
+	x.rp.ServeHTTP(x.w, x.r)
+	x.drain(rc)
+}
+
+// modifyResponse is httputil's hook on the way back. Our own headers are set here and not before, or an informational answer
+// could take them away.
+func (x *exchange) modifyResponse(res *http.Response) error {
+	x.status, x.byUpstream = res.StatusCode, true
+	filterResponse(res.Header)
+	x.rewriteLinks(res.Header)
+	x.setOwnHeaders(x.w.Header())
+	x.keepOrClose()
+	return nil
+}
+
+func (x *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err error) {
+	x.keepOrClose()
+	x.answer(failureOf(x.r.Context(), err))
+}

@@ -1,0 +1,142 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+)
+
+// notSent are the folded names of request headers that stay here: what proves something to us, what says where a request came
+// from, what would change its meaning behind our rules, and what a browser adds.
+var notSent = map[string]bool{
+	"authorization": true, "cookie": true, "cookie2": true,
+	"forwarded": true, "via": true, "x-forwarded": true, "x-real-ip": true, "x-client-ip": true, "true-client-ip": true,
+	"x-rewrite-url": true, "x-http-method-override": true, "x-method-override": true, "x-http-method": true,
+	"origin": true, "referer": true,
+	"host": true, "content-length": true, "te": true, "trailer": true, "http2-settings": true,
+	"x-request-id": true, "traceparent": true, "tracestate": true, // set anew
+}
+
+// notSentPrefixes are the folded beginnings of further ones.
+var notSentPrefixes = [...]string{"x-bifrost-", "x-org-", "x-forwarded-", "x-original-", "proxy-", "sec-", "cf-"}
+
+// foldName folds the spellings that some upstreams take for one name: letter case, underscores and dots.
+func foldName(name string) string {
+	var buf [64]byte
+	return string(appendFolded(buf[:0], name))
+}
+
+func appendFolded(buf []byte, name string) []byte {
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c == '_', c == '.':
+			c = '-'
+		}
+		buf = append(buf, c)
+	}
+	return buf
+}
+
+// passes reports whether a caller's header goes to this upstream. Hop-by-hop headers have been removed before.
+func (t *target) passes(name string, websocket bool) bool {
+	var buf [64]byte
+	folded := appendFolded(buf[:0], name)
+	if notSent[string(folded)] || t.injected[string(folded)] {
+		return false
+	}
+	for _, prefix := range notSentPrefixes {
+		if len(folded) >= len(prefix) && string(folded[:len(prefix)]) == prefix {
+			return websocket && strings.HasPrefix(string(folded), "sec-websocket-")
+		}
+	}
+	return true
+}
+
+// upstreamHeader makes the headers of a request to t: the caller's that pass, then ours. The values are shared with in, and
+// must not be changed in place.
+func (x *exchange) upstreamHeader(t *target, in http.Header) http.Header {
+	out := make(http.Header, len(in)+len(t.headers)+4)
+	for name, values := range in {
+		if t.passes(name, x.websocket) {
+			out[name] = values
+		}
+	}
+	if parent := x.r.Header["Traceparent"]; len(parent) == 1 && validTraceparent(parent[0]) {
+		out["Traceparent"] = parent
+		if state, ok := x.r.Header["Tracestate"]; ok {
+			out["Tracestate"] = state
+		}
+	}
+	out["X-Request-Id"] = x.idValues
+	for _, h := range t.headers {
+		out[h.name] = h.values
+	}
+	return out
+}
+
+// notReturned are response headers that would act on the caller's side of us: cookies would mix orgs, the others speak for our
+// host, or invite to go round us.
+var notReturned = map[string]bool{
+	"Set-Cookie": true, "Set-Cookie2": true, "Strict-Transport-Security": true, "Alt-Svc": true, "Clear-Site-Data": true,
+	"Public-Key-Pins": true, "Public-Key-Pins-Report-Only": true, "Report-To": true, "Nel": true, "Refresh": true,
+	"X-Request-Id": true, // ours is sent instead
+}
+
+// filterResponse removes from an upstream's headers what is not for the caller.
+func filterResponse(h http.Header) {
+	for name := range h {
+		if notReturned[name] || strings.HasPrefix(name, "Access-Control-") || ourName(name) {
+			delete(h, name)
+		}
+	}
+}
+
+// ourName reports whether a header's name folds to one of X-Bifrost-*: only we say such things.
+func ourName(name string) bool {
+	const ours = "x-bifrost-"
+	if len(name) < len(ours) || name[0] != 'X' && name[0] != 'x' {
+		return false
+	}
+	var buf [len(ours)]byte
+	return string(appendFolded(buf[:0], name[:len(ours)])) == ours
+}
+
+// Ready values: shared by every answer.
+var (
+	usedOrg    = []string{"org"}
+	usedGlobal = []string{"global"}
+)
+
+// setOwnHeaders adds what every answer carries.
+func (x *exchange) setOwnHeaders(h http.Header) {
+	h["X-Request-Id"] = x.idValues
+	switch x.connection {
+	case "org":
+		h["X-Bifrost-Connection"] = usedOrg
+	case "global":
+		h["X-Bifrost-Connection"] = usedGlobal
+	}
+}
+
+// validTraceparent checks the form of W3C Trace Context, section 3.2: version, trace id, parent id, flags.
+func validTraceparent(s string) bool {
+	if len(s) < 55 || s[2] != '-' || s[35] != '-' || s[52] != '-' || s[:2] == "ff" {
+		return false
+	}
+	if len(s) > 55 && (s[:2] == "00" || s[55] != '-') {
+		return false
+	}
+	return lowerHex(s[:2]) && lowerHex(s[3:35]) && lowerHex(s[36:52]) && lowerHex(s[53:55]) &&
+		strings.Trim(s[3:35], "0") != "" && strings.Trim(s[36:52], "0") != ""
+}
+
+func lowerHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

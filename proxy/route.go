@@ -1,0 +1,181 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// reserved is the path under which no route may live.
+const reserved = "/_bifrost"
+
+var defaultMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+// route is a Route made ready: nothing of it is computed per request.
+type route struct {
+	Route
+	allow, deny []rule
+	onlyOrgs    map[tokenstore.Org]bool
+	transport   *http.Transport
+	metrics     *routeMetrics
+	targets     sync.Map // tokenstore.Org → *target; as many as there are connections in use
+}
+
+// target is a Target made ready.
+type target struct {
+	scheme, host string // host with the port as configured
+	origin       string // scheme://host:port, the port always written out
+	base         string // escaped path without trailing slash; may be empty
+	headers      []headerField
+	injected     map[string]bool // folded names of every header that we set: the caller's own are dropped
+}
+
+// headerField is a header with a value ready to be shared by every request.
+type headerField struct {
+	name   string // canonical
+	values []string
+}
+
+func newRoute(cfg Route) (*route, error) {
+	if cfg.Integration == "" || cfg.Target == nil {
+		return nil, errors.New("a route needs an Integration and a Target")
+	}
+	if cfg.Prefix == "" && len(cfg.Hosts) == 0 {
+		return nil, errors.New("a route needs a Prefix or Hosts")
+	}
+	if cfg.Prefix != "" {
+		cfg.Prefix = strings.TrimRight(cfg.Prefix, "/")
+		if !plainPath(cfg.Prefix + "/") {
+			return nil, fmt.Errorf("route %q is no plain path", cfg.Prefix)
+		}
+		if cfg.Prefix == reserved || strings.HasPrefix(cfg.Prefix, reserved+"/") {
+			return nil, fmt.Errorf("route %q is reserved", cfg.Prefix)
+		}
+	}
+	if cfg.Header == "" {
+		cfg.Header = "Authorization"
+	}
+	cfg.Header = http.CanonicalHeaderKey(cfg.Header)
+	if cfg.Methods == nil {
+		cfg.Methods = defaultMethods
+	}
+	if cfg.ReplayBodyLimit == 0 {
+		cfg.ReplayBodyLimit = 64 << 10
+	}
+	rt := &route{Route: cfg, transport: newTransport(cfg)}
+	if cfg.OnlyOrgs != nil {
+		rt.onlyOrgs = make(map[tokenstore.Org]bool)
+		for _, org := range cfg.OnlyOrgs {
+			rt.onlyOrgs[org] = true
+		}
+	}
+	var err error
+	if rt.allow, err = parseRules(cfg.Allow); err != nil {
+		return nil, err
+	}
+	rt.deny, err = parseRules(cfg.Deny)
+	return rt, err
+}
+
+// allows reports whether the integration may be used with this method, raw path after the route, and org.
+func (rt *route) allows(method, rest string, org tokenstore.Org) bool {
+	if org != tokenstore.Global && rt.onlyOrgs != nil && !rt.onlyOrgs[org] {
+		return false
+	}
+	if len(rt.deny) > 0 && deniedBy(rt.deny, method, rest) {
+		return false
+	}
+	return len(rt.allow) == 0 || allowedBy(rt.allow, method, rest)
+}
+
+func (rt *route) hasMethod(method string) bool { return slices.Contains(rt.Methods, method) }
+
+// targetOf returns the upstream of the connection whose token is sent.
+func (rt *route) targetOf(org tokenstore.Org) (*target, error) {
+	if known, ok := rt.targets.Load(org); ok {
+		return known.(*target), nil
+	}
+	cfg, err := rt.Target(org)
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := newTarget(cfg, rt.Header)
+	if err != nil {
+		return nil, err
+	}
+	known, _ := rt.targets.LoadOrStore(org, fresh)
+	return known.(*target), nil
+}
+
+func newTarget(cfg Target, credentialHeader string) (*target, error) {
+	u, err := url.Parse(cfg.BaseURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
+		return nil, errors.New("the upstream is no http or https URL") // the URL itself may hold an org's values
+	}
+	t := &target{
+		scheme:   u.Scheme,
+		host:     u.Host,
+		base:     strings.TrimRight(u.EscapedPath(), "/"),
+		injected: map[string]bool{foldName(credentialHeader): true},
+	}
+	t.origin, _ = originOf(u.Scheme, u.Host)
+	for name, value := range cfg.Headers {
+		t.headers = append(t.headers, headerField{http.CanonicalHeaderKey(name), []string{value}})
+		t.injected[foldName(name)] = true
+	}
+	return t, nil
+}
+
+// prefixes finds the route of a raw path.
+type prefixes struct {
+	routes  map[string]*route
+	longest int
+}
+
+func (ps *prefixes) add(rt *route) bool {
+	if _, taken := ps.routes[rt.Prefix]; taken {
+		return false
+	}
+	if ps.routes == nil {
+		ps.routes = make(map[string]*route)
+	}
+	ps.routes[rt.Prefix] = rt
+	ps.longest = max(ps.longest, len(rt.Prefix))
+	return true
+}
+
+// match returns the route with the longest prefix of path that ends on a segment border, or nil. Bytes are compared as they
+// came: an encoded slash is no border.
+func (ps *prefixes) match(path string) *route {
+	found := ps.routes[""]
+	for i := 1; i <= len(path) && i <= ps.longest; i++ {
+		if i == len(path) || path[i] == '/' {
+			if path[:i] == reserved {
+				return nil
+			}
+			if rt := ps.routes[path[:i]]; rt != nil {
+				found = rt
+			}
+		}
+	}
+	return found
+}
+
+// hostTable finds the route of an authority: as it is written first, then without its port.
+type hostTable map[string]*route
+
+func (h hostTable) match(authority string) *route {
+	if len(h) == 0 {
+		return nil
+	}
+	if rt := h[strings.ToLower(authority)]; rt != nil {
+		return rt
+	}
+	return h[hostname(authority)]
+}
