@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// persist is what a process may need after its drain until every token it received is stored.
-const persist = 20 * time.Second
+// persist is how long a stopping process waits at most for pages in flight and for a store that is away, after its drain.
+const persist = 10*time.Minute + 45*time.Second
 
 // variables are the environment variables that a bifrost configuration names.
 func variables(config string) []string {
