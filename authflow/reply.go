@@ -14,8 +14,13 @@ const (
 	transient                   // passing: nothing was processed, or the provider says so; the connection is unchanged
 	ambiguous                   // the outcome is unknown: the POST was written and no usable answer came
 	dead                        // a definite refusal of this grant
-	rejectedClient              // the provider refuses our client id, secret or request; no connection changes
+	rejectedClient              // the provider refuses our client id or secret; no connection changes
 )
+
+// String returns the class as a metric's label value.
+func (c class) String() string {
+	return [...]string{"ok", "transient", "ambiguous", "invalid_grant", "rejected_client"}[c]
+}
 
 // reply is a token endpoint's answer, classified. It holds no provider text.
 type reply struct {
