@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// apiTimeout is longer than the slowest call: a refresh by hand waits for the provider.
+const apiTimeout = time.Minute
+
+// apiAnswerLimit bounds what is read of an answer.
+const apiAnswerLimit = 64 << 20
+
+// api is the JSON API of a running bifrost.
+type api struct {
+	server string // without a trailing slash
+	token  string // an operator's; empty in open mode
+	client *http.Client
+}
+
+// apiFlags adds the flags of every command that speaks to the API. The function returns the API once they are parsed.
+func apiFlags(fs *flag.FlagSet, std stdio) func() (*api, error) {
+	env := func(name string) string {
+		value, _ := std.env(name)
+		return value
+	}
+	server := fs.String("server", cmp.Or(env("BIFROST_SERVER"), "http://127.0.0.1:8081"), "`URL` of the auth listener")
+	tokenFile := fs.String("token-file", "", "`file` with the operator token (default: $BIFROST_OPERATOR_TOKEN)")
+	return func() (*api, error) {
+		a := &api{server: strings.TrimRight(*server, "/"), token: env("BIFROST_OPERATOR_TOKEN")}
+		if u, err := url.Parse(a.server); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return nil, usagef("-server wants a URL such as http://127.0.0.1:8081")
+		}
+		if *tokenFile != "" {
+			token, err := os.ReadFile(*tokenFile)
+			if err != nil {
+				return nil, err
+			}
+			a.token = strings.TrimSpace(string(token))
+		}
+		a.client = &http.Client{
+			Timeout:       apiTimeout,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the token goes nowhere else
+		}
+		return a, nil
+	}
+}
+
+// connectionPath returns the path of one connection. The org "@global" stands for the global connection.
+func connectionPath(integration, org string) string {
+	return "/api/v1/integrations/" + url.PathEscape(integration) + "/connections/" + url.PathEscape(org)
+}
+
+// call sends body, if it is not nil, and reads the answer into answer, if that is not nil.
+func (a *api) call(ctx context.Context, method, path string, body, answer any) error {
+	var payload io.Reader
+	if body != nil {
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		payload = bytes.NewReader(encoded)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, a.server+path, payload)
+	if err != nil {
+		return err
+	}
+	if a.token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.token)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := a.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, apiAnswerLimit))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		return apiError(resp.Status, text)
+	}
+	if answer == nil {
+		return nil
+	}
+	if err := json.Unmarshal(text, answer); err != nil {
+		return errors.New("the answer is not that of bifrost's API: does -server name the auth listener?")
+	}
+	return nil
+}
+
+// apiError turns problem+json (RFC 9457) into a sentence. An answer of something else is known by its status alone.
+func apiError(status string, text []byte) error {
+	var problem struct{ Title, Detail string }
+	if json.Unmarshal(text, &problem) != nil || problem.Title == "" {
+		return fmt.Errorf("the server answered %s: does -server name the auth listener of bifrost?", status)
+	}
+	if problem.Detail == "" {
+		return errors.New(problem.Title)
+	}
+	return fmt.Errorf("%s: %s", problem.Title, problem.Detail)
+}

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/bifrost-proxy/bifrost/config"
+)
+
+// configFlag is the name and default of the flag that serve and check share.
+const configFlag, configDefault = "config", "bifrost.yaml"
+
+// runCheck prints one line per problem, FILE:LINE: path: message, or a summary of what the file sets up.
+func runCheck(_ context.Context, args []string, std stdio) error {
+	fs := newFlags("check")
+	path := fs.String(configFlag, configDefault, "configuration `file`")
+	if _, err := parse(fs, args, std); err != nil {
+		return err
+	}
+	cfg, err := config.Load(*path, std.env)
+	if err != nil {
+		fmt.Fprintln(std.out, err)
+		return errReported
+	}
+	_, err = fmt.Fprintf(std.out, "ok: %s: %d integrations, %d callers, %d operators, store %s\n",
+		*path, len(cfg.Integrations), len(cfg.Callers), len(cfg.Auth.Operators), storeKind(cfg))
+	return err
+}

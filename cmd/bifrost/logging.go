@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log"
+	"log/slog"
+
+	"github.com/bifrost-proxy/bifrost/config"
+)
+
+// newLog returns the log on w and its level, which a reload may change.
+func newLog(w io.Writer, cfg config.Log) (*slog.Logger, *slog.LevelVar) {
+	level := new(slog.LevelVar)
+	level.Set(logLevel(cfg))
+	opts := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "text" {
+		return slog.New(slog.NewTextHandler(w, opts)), level
+	}
+	return slog.New(slog.NewJSONHandler(w, opts)), level
+}
+
+func logLevel(cfg config.Log) slog.Level {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Level)) // config has checked it; the zero value is info
+	return level
+}
+
+// serverLog returns what http.Server wants for its own complaints. They are about connections, not requests: the text after
+// the first line, and the value of a panic, may hold what a handler was working on, and are left out.
+func serverLog(l *slog.Logger, listener string) *log.Logger {
+	return log.New(complaints{l, listener}, "", 0)
+}
+
+type complaints struct {
+	log      *slog.Logger
+	listener string
+}
+
+func (c complaints) Write(p []byte) (int, error) {
+	ctx, first := context.Background(), firstLine(p)
+	switch {
+	case bytes.Contains(p, []byte("panic serving")):
+		c.log.Error("a handler panicked", "listener", c.listener, "stack", string(stackOf(p)))
+	case bytes.HasPrefix(p, []byte("http: TLS handshake error")):
+		c.log.Log(ctx, slog.LevelDebug, "a TLS handshake ended early", "listener", c.listener, "error", first)
+	default:
+		c.log.Log(ctx, slog.LevelWarn, "the HTTP server complains", "listener", c.listener, "error", first)
+	}
+	return len(p), nil
+}
+
+// firstLine returns at most 200 bytes of the first line.
+func firstLine(p []byte) string {
+	line, _, _ := bytes.Cut(p, []byte("\n"))
+	return string(line[:min(len(line), 200)])
+}
+
+// stackOf returns the goroutine's stack without the value of the panic in front of it.
+func stackOf(p []byte) []byte {
+	if _, stack, ok := bytes.Cut(p, []byte("\ngoroutine ")); ok {
+		return stack
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// probeTimeout bounds the look at the store for /readyz: a probe must be answered before its own timeout of a second.
+const probeTimeout = 300 * time.Millisecond
+
+// newRegistry returns a registry with what every process tells.
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		buildInfo(),
+	)
+	return reg
+}
+
+// opsHandler serves metrics and health, and pprof if profile is set.
+func opsHandler(reg *prometheus.Registry, ready *atomic.Bool, store tokenstore.Shelf, profile bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { // depends on nothing
+		writeHealth(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		body := map[string]string{"status": "ok", "store": storeState(r.Context(), store)}
+		if ready.Load() {
+			writeHealth(w, http.StatusOK, body)
+			return
+		}
+		body["status"] = "stopping"
+		writeHealth(w, http.StatusServiceUnavailable, body)
+	})
+	if profile {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+// storeState asks the store for something that is not there: the answer is cheap and says that the store answers.
+func storeState(ctx context.Context, store tokenstore.Shelf) string {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if _, err := store.Peek(ctx, "readyz"); err != nil {
+		return "unavailable"
+	}
+	return "ok"
+}
+
+func writeHealth(w http.ResponseWriter, status int, body map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client has gone
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/bifrost-proxy/bifrost/config"
+)
+
+// runServe runs the proxy until a signal ends it. Once there is a log, what goes wrong is told there.
+func runServe(ctx context.Context, args []string, std stdio) error {
+	fs := newFlags("serve")
+	path := fs.String(configFlag, configDefault, "configuration `file`")
+	if _, err := parse(fs, args, std); err != nil {
+		return err
+	}
+	cfg, err := config.Load(*path, std.env)
+	if err != nil {
+		return err
+	}
+	log, level := newLog(std.err, cfg.Log)
+	slog.SetDefault(log) // for what the libraries print by themselves
+
+	stopping := make(chan os.Signal, 2) // the second signal is not to be lost
+	signal.Notify(stopping, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(stopping)
+
+	p, err := start(ctx, cfg, log, level)
+	if err != nil {
+		log.Error("bifrost does not start", "error", err)
+		return errReported
+	}
+	if err := p.run(ctx, *path, std.env, stopping); err != nil {
+		log.Error("bifrost ends badly", "error", err)
+		return errReported
+	}
+	log.Info("bifrost has stopped")
+	return nil
+}
+
+// errCut says that a second signal ended the process before it was ready to end.
+var errCut = errors.New("a second signal: ending at once")
+
+// run reloads on demand until a signal comes or a server fails, and then drains.
+func (p *process) run(ctx context.Context, path string, env func(string) (string, bool), stopping <-chan os.Signal) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	cfg := p.config.Load()
+	watch, err := newWatch(cfg.Store.File, p.log)
+	if err != nil {
+		return errors.Join(err, p.drain(ctx, stopping))
+	}
+	defer watch.close()
+	watch.follow(cfg.Files())
+	r := &reloader{process: p, path: path, env: env, watch: watch, loaded: cfg}
+	r.look(false) // the file may have changed during the start
+	for {
+		select {
+		case <-hangup:
+			r.look(true)
+		case <-watch.changed:
+			r.look(false)
+		case err := <-p.failed:
+			return errors.Join(err, p.drain(ctx, stopping))
+		case <-stopping:
+			return p.drain(ctx, stopping)
+		}
+	}
+}
+
+// drain stops, unless another signal asks to end at once.
+func (p *process) drain(ctx context.Context, stopping <-chan os.Signal) error {
+	done := make(chan error, 1)
+	go func() { done <- p.stop(ctx) }() // ends with stop, or with the process after a second signal
+	select {
+	case err := <-done:
+		return err
+	case <-stopping:
+		return errCut
+	}
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/authflow/console"
+	"github.com/bifrost-proxy/bifrost/config"
+	"github.com/bifrost-proxy/bifrost/proxy"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// plainFormat is how a credential is sent where the configuration says nothing.
+const plainFormat = "Bearer {access_token}"
+
+// integrations translates the configuration for a Broker.
+func integrations(cfg *config.Config) []*authflow.Integration {
+	list := make([]*authflow.Integration, 0, len(cfg.Integrations))
+	for _, in := range cfg.Integrations {
+		list = append(list, integration(in))
+	}
+	return list
+}
+
+func integration(in *config.Integration) *authflow.Integration {
+	out := &authflow.Integration{
+		Name:         in.Name,
+		Description:  in.Description,
+		Flow:         authflow.Flow(in.Flow),
+		ClientID:     in.ClientID,
+		ClientAuth:   authflow.ClientAuth(in.ClientAuth),
+		Resolve:      endpoints(in),
+		Scopes:       in.Scopes,
+		Audience:     in.Audience,
+		Issuer:       in.Issuer,
+		PKCEOff:      in.PKCE == "off",
+		Refresh:      authflow.RefreshClass(in.RefreshTokens),
+		IdleLifetime: in.RefreshTokenIdleLifetime,
+		Lifetime:     in.DefaultTokenLifetime,
+		TokenTimeout: in.TokenTimeout,
+		Fallback:     in.Fallback != "none",
+		Orgs:         namedOrgs(in),
+		Format:       format(in),
+	}
+	if out.ClientAuth != authflow.AuthNone {
+		out.ClientSecret = in.ClientSecret.Reveal
+	}
+	if out.Flow == authflow.ClientCredentials {
+		out.Own = func(org tokenstore.Org) bool {
+			_, ok := in.OrgSettings[string(org)]
+			return ok
+		}
+	}
+	return out
+}
+
+// endpoints resolves the templates that concern the identity provider.
+func endpoints(in *config.Integration) func(tokenstore.Org) (authflow.Endpoints, error) {
+	return func(org tokenstore.Org) (authflow.Endpoints, error) {
+		r, err := in.Resolve(string(org))
+		if err != nil {
+			return authflow.Endpoints{}, err
+		}
+		return authflow.Endpoints{
+			EntityID:            r.EntityID,
+			AuthorizationURL:    r.AuthorizationURL,
+			TokenURL:            r.TokenURL,
+			RevocationURL:       r.RevocationURL,
+			AuthorizationParams: r.AuthorizationParams,
+			TokenParams:         r.TokenParams,
+		}, nil
+	}
+}
+
+// namedOrgs returns the orgs that the configuration names, sorted.
+func namedOrgs(in *config.Integration) []tokenstore.Org {
+	named := make(map[tokenstore.Org]bool)
+	for _, org := range in.OnlyOrgs {
+		named[tokenstore.Org(org)] = true
+	}
+	for org := range in.OrgSettings {
+		named[tokenstore.Org(org)] = true
+	}
+	return slices.Sorted(maps.Keys(named))
+}
+
+// format returns nil for a bearer token in a header: only where the operator says how to send a token may the provider issue
+// one of another type (RFC 6749 section 7.1).
+func format(in *config.Integration) func(string) string {
+	if in.InjectFormat == "" || in.InjectFormat == plainFormat {
+		return nil
+	}
+	return func(access string) string { return strings.ReplaceAll(in.InjectFormat, "{access_token}", access) }
+}
+
+// proxyConfig translates the configuration for a Proxy.
+func proxyConfig(cfg *config.Config, broker proxy.Broker, metrics *proxy.Metrics, log *slog.Logger) proxy.Config {
+	out := proxy.Config{
+		Broker:      broker,
+		Open:        len(cfg.Callers) == 0 && (loopback(cfg.Proxy.Listen) || !cfg.Proxy.TrustNetwork),
+		PublicURL:   cfg.Proxy.PublicURL,
+		Log:         log,
+		LogRequests: cfg.Log.Requests,
+		Metrics:     metrics,
+	}
+	for _, in := range cfg.Integrations {
+		out.Routes = append(out.Routes, route(in))
+	}
+	for _, c := range cfg.Callers {
+		out.Callers = append(out.Callers, proxy.Caller{
+			Name: c.Name, Key: c.Key.Reveal, Orgs: c.Orgs, Integrations: c.Integrations, Allow: c.Allow,
+		})
+	}
+	if cfg.Proxy.IncludeConnectURL {
+		out.ConnectURL = connectURL(cfg.Auth.PublicURL)
+	}
+	return out
+}
+
+func route(in *config.Integration) proxy.Route {
+	r := proxy.Route{
+		Integration:           in.Name,
+		Prefix:                in.Route,
+		Hosts:                 in.Hosts,
+		Target:                target(in),
+		Header:                in.InjectHeader,
+		Query:                 in.InjectQuery,
+		Methods:               in.Methods,
+		Allow:                 in.Allow,
+		Deny:                  in.Deny,
+		WebSocket:             in.WebSocket,
+		RewriteLinks:          in.RewriteLinks,
+		MaxBody:               in.MaxBody,
+		ReplayBodyLimit:       in.ReplayBodyLimit,
+		DialTimeout:           in.DialTimeout,
+		ResponseHeaderTimeout: in.ResponseHeaderTimeout,
+	}
+	if in.OnlyOrgs != nil {
+		r.OnlyOrgs = make([]tokenstore.Org, 0, len(in.OnlyOrgs)) // an empty list stays one: nil would let every org in
+	}
+	for _, org := range in.OnlyOrgs {
+		r.OnlyOrgs = append(r.OnlyOrgs, tokenstore.Org(org))
+	}
+	return r
+}
+
+// target resolves the templates that concern the upstream.
+func target(in *config.Integration) func(tokenstore.Org) (proxy.Target, error) {
+	return func(org tokenstore.Org) (proxy.Target, error) {
+		r, err := in.Resolve(string(org))
+		if err != nil {
+			return proxy.Target{}, err
+		}
+		return proxy.Target{BaseURL: strings.TrimSuffix(r.Upstream, "/"), Headers: r.Headers}, nil
+	}
+}
+
+// connectURL leads a person to the connection on the screen. It is not a connect link: whoever follows it must sign in.
+func connectURL(publicURL string) func(tokenstore.Slot) string {
+	return func(slot tokenstore.Slot) string {
+		query := url.Values{"org": {string(slot.Org)}}
+		return publicURL + "/integrations?" + query.Encode() + "#" + url.PathEscape(slot.Integration)
+	}
+}
+
+// consoleConfig translates the configuration for the screen and the API.
+func consoleConfig(cfg *config.Config, broker console.Broker, sessions tokenstore.Shelf, log *slog.Logger) console.Config {
+	out := console.Config{Broker: broker, Sessions: sessions, PublicURL: cfg.Auth.PublicURL, Log: log}
+	for _, o := range cfg.Auth.Operators {
+		out.Operators = append(out.Operators, console.Operator{Name: o.Name, Token: o.Token.Reveal})
+	}
+	return out
+}
+
+// keyring returns the configured keys.
+func keyring(cfg *config.Config) (*tokenstore.Keyring, error) {
+	keys := make([]tokenstore.Key, 0, len(cfg.EncryptionKeys))
+	for _, k := range cfg.EncryptionKeys {
+		keys = append(keys, tokenstore.Key{ID: k.ID, Bytes: []byte(k.Bytes.Reveal())})
+	}
+	return tokenstore.NewKeyring(keys...)
+}
+
+// loopback reports whether only this machine can reach a listener's address.
+func loopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
