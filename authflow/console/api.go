@@ -31,33 +31,33 @@ type calls map[string]func(*http.Request, visit) (any, error)
 // api returns the handler of one of the API's paths. A session cookie does not open it, so that no page can use it through a
 // browser: only an operator's token does, or the open mode.
 func (c *console) api(m calls) http.Handler {
-	behind := handlers{}
-	for method, call := range m {
-		behind[method] = func(w http.ResponseWriter, r *http.Request) {
-			operator, err := c.bearer(r)
-			if err != nil {
-				c.answerFailure(w, r, err)
-				return
-			}
-			body, err := call(r, visit{operator: operator})
-			if err != nil {
-				c.answerFailure(w, r, err)
-				return
-			}
-			answer(w, body)
-		}
-	}
-	next := behind.or(func(w http.ResponseWriter, r *http.Request) {
-		c.answerFailure(w, r, &failure{status: http.StatusMethodNotAllowed, code: "method_not_allowed", detail: "This path answers " + w.Header().Get("Allow") + "."})
-	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
-		if c.open() && !c.admits(r) || c.cross.Check(r) != nil {
-			c.answerFailure(w, r, &failure{status: http.StatusForbidden, code: "operator_forbidden", detail: "Requests of other sites, or under another host, are not answered."})
+		body, err := c.answerTo(w, r, m)
+		if err != nil {
+			c.answerFailure(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r)
+		answer(w, body)
 	})
+}
+
+// answerTo does what a call asks for. Who may not call learns nothing, not even which methods there are.
+func (c *console) answerTo(w http.ResponseWriter, r *http.Request, m calls) (any, error) {
+	if c.open() && !c.admits(r) || c.cross.Check(r) != nil {
+		return nil, &failure{status: http.StatusForbidden, code: "operator_forbidden",
+			detail: "Requests of other sites, or under another host, are not answered."}
+	}
+	operator, err := c.bearer(r)
+	if err != nil {
+		return nil, err
+	}
+	call, ok := pick(w, r, m)
+	if !ok {
+		return nil, &failure{status: http.StatusMethodNotAllowed, code: "method_not_allowed",
+			detail: "This path answers " + w.Header().Get("Allow") + "."}
+	}
+	return call(r, visit{operator: operator})
 }
 
 // bearer returns the operator whose token the request carries (RFC 6750 section 2.1).
@@ -104,7 +104,9 @@ func (c *console) answerFailure(w http.ResponseWriter, r *http.Request, err erro
 		c.log.WarnContext(r.Context(), "api call failed", "request_id", id, "code", f.code, "cause", f.cause.Error())
 	}
 	integration, org := "", ""
-	if f.status != http.StatusUnauthorized && f.status != http.StatusForbidden {
+	switch f.status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests: // the caller is nobody: names are not confirmed
+	default:
 		if in, ok := c.broker.Integration(r.PathValue("name")); ok {
 			integration = in.Name
 		}

@@ -106,15 +106,15 @@ func New(cfg Config) (http.Handler, error) {
 // so that no name can collide with one.
 func (c *console) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/{$}", http.HandlerFunc(c.root))
+	mux.HandleFunc("/{$}", c.root)
 	mux.Handle("/integrations", c.page(visits{http.MethodGet: c.showScreen}))
-	mux.Handle("/integrations/copy.js", handlers{http.MethodGet: c.script}.or(c.showWrongMethod))
+	mux.HandleFunc("GET /integrations/copy.js", c.script)
 	mux.Handle("/integrations/sign-in", c.gated(handlers{http.MethodPost: c.signIn}))
 	mux.Handle("/integrations/sign-out", c.page(visits{http.MethodPost: c.signOut}))
 	mux.Handle("/integrations/{name}/connect", c.page(visits{http.MethodPost: c.connect}))
 	mux.Handle("/integrations/{name}/refresh", c.page(visits{http.MethodPost: c.refresh}))
 	mux.Handle("/integrations/{name}/disconnect", c.page(visits{http.MethodGet: c.confirmDisconnect, http.MethodPost: c.disconnect}))
-	mux.Handle("/", http.HandlerFunc(c.notFound))
+	mux.HandleFunc("/", c.notFound)
 
 	const connection = "/api/v1/integrations/{name}/connections/{org}"
 	mux.Handle("/api/v1/integrations", c.api(calls{http.MethodGet: c.listIntegrations}))
@@ -123,7 +123,7 @@ func (c *console) routes() http.Handler {
 	mux.Handle(connection+"/connect-link", c.api(calls{http.MethodPost: c.postConnectLink}))
 	mux.Handle(connection+"/refresh", c.api(calls{http.MethodPost: c.postRefresh}))
 	mux.Handle(connection+"/grant", c.api(calls{http.MethodPut: c.putGrant}))
-	mux.Handle("/api/", http.HandlerFunc(c.apiNotFound))
+	mux.HandleFunc("/api/", c.apiNotFound)
 	return mux
 }
 

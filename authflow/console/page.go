@@ -6,6 +6,7 @@ import (
 	"embed"
 	"errors"
 	"html/template"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -25,31 +26,18 @@ var templates = template.Must(template.ParseFS(templateFiles, "templates/*.html"
 // bodyLimit bounds what is read of any request's body.
 const bodyLimit = 64 << 10
 
-// handlers are the methods of one path; GET answers HEAD too.
-type handlers map[string]http.HandlerFunc
-
-// or returns the handler of the path, with refuse for every other method. It sets Allow (RFC 9110 section 15.5.6).
-func (m handlers) or(refuse http.HandlerFunc) http.Handler {
-	var allow []string
-	for method := range m {
-		allow = append(allow, method)
-		if method == http.MethodGet {
-			allow = append(allow, http.MethodHead)
-		}
+// pick returns the handler for the request's method, where GET answers HEAD too; if there is none it sets Allow (RFC 9110
+// section 15.5.6).
+func pick[H any](w http.ResponseWriter, r *http.Request, byMethod map[string]H) (H, bool) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
 	}
-	slices.Sort(allow)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		method := r.Method
-		if method == http.MethodHead {
-			method = http.MethodGet
-		}
-		h, ok := m[method]
-		if !ok {
-			w.Header().Set("Allow", strings.Join(allow, ", "))
-			h = refuse
-		}
-		h(w, r)
-	})
+	h, ok := byMethod[method]
+	if !ok {
+		w.Header().Set("Allow", strings.Join(slices.Sorted(maps.Keys(byMethod)), ", "))
+	}
+	return h, ok
 }
 
 // visit is who looks at a page.
@@ -61,22 +49,28 @@ type visit struct {
 // anonymous is who acts in open mode.
 const anonymous = "anonymous"
 
+// handlers are those of one path, by method.
+type handlers map[string]http.HandlerFunc
+
 // visits are the handlers of a path that needs a signed-in operator, or the open mode.
 type visits map[string]func(http.ResponseWriter, *http.Request, visit)
 
 // gated returns the handler of a page's path: behind the open mode's gate and closed to other sites' forms.
 func (c *console) gated(m handlers) http.Handler {
-	next := m.or(c.showWrongMethod)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
+		h, ok := pick(w, r, m)
 		switch {
 		case c.open() && !c.admits(r):
 			c.showNotAdmitted(w, r)
+		case !ok:
+			c.showMessage(w, http.StatusMethodNotAllowed, message{Title: "Wrong method",
+				Text: "This address does not answer such requests.", Home: c.path("/integrations")})
 		case !c.sameOrigin(r):
 			c.showMessage(w, http.StatusForbidden, message{Title: "Not from this page",
 				Text: "This request came from another site, so nothing was done. Please use the buttons on the Integrations screen."})
 		default:
-			next.ServeHTTP(w, r)
+			h(w, r)
 		}
 	})
 }
@@ -86,22 +80,29 @@ func (c *console) page(m visits) http.Handler {
 	behind := handlers{}
 	for method, h := range m {
 		behind[method] = func(w http.ResponseWriter, r *http.Request) {
-			operator := anonymous
-			if !c.open() {
-				var err error
-				if operator, err = c.signedIn(r); err != nil {
-					c.showFailure(w, failureOf(err))
-					return
-				}
-				if operator == "" {
-					c.askToSignIn(w, r)
-					return
-				}
+			if v, ok := c.visitOf(w, r); ok {
+				h(w, r, v)
 			}
-			h(w, r, visit{operator: operator, form: c.giveForm(w, r)})
 		}
 	}
 	return c.gated(behind)
+}
+
+// visitOf returns who visits, or answers with the sign-in form.
+func (c *console) visitOf(w http.ResponseWriter, r *http.Request) (visit, bool) {
+	if c.open() {
+		return visit{operator: anonymous, form: c.giveForm(w, r)}, true
+	}
+	operator, err := c.signedIn(r)
+	switch {
+	case err != nil:
+		c.showFailure(w, failureOf(err))
+	case operator == "":
+		c.askToSignIn(w, r)
+	default:
+		return visit{operator: operator, form: c.giveForm(w, r)}, true
+	}
+	return visit{}, false
 }
 
 // askToSignIn shows the sign-in form: as the answer to a visit, or as a refusal of an action.
@@ -138,10 +139,6 @@ func (c *console) showMessage(w http.ResponseWriter, status int, m message) {
 
 func (c *console) notFound(w http.ResponseWriter, _ *http.Request) {
 	c.showMessage(w, http.StatusNotFound, message{Title: "Not found", Text: "There is nothing at this address.", Home: c.path("/integrations")})
-}
-
-func (c *console) showWrongMethod(w http.ResponseWriter, _ *http.Request) {
-	c.showMessage(w, http.StatusMethodNotAllowed, message{Title: "Wrong method", Text: "This address does not answer such requests.", Home: c.path("/integrations")})
 }
 
 // showNotAdmitted explains the open mode's gate. A visitor who followed a link from another site, under a host of ours, may

@@ -86,6 +86,7 @@ func (r row) Who() string {
 type moment struct {
 	ISO      string // RFC 3339
 	UTC      string
+	Clock    string // the time of day, for what is minutes old at most
 	Relative string // to now
 	Past     bool
 }
@@ -96,7 +97,7 @@ func momentOf(t, now time.Time) *moment {
 		return nil
 	}
 	t = t.UTC()
-	m := &moment{ISO: t.Format(time.RFC3339), UTC: t.Format("2 Jan 2006, 15:04:05") + " UTC", Past: t.Before(now)}
+	m := &moment{ISO: t.Format(time.RFC3339), UTC: t.Format("2 Jan 2006, 15:04:05") + " UTC", Clock: t.Format("15:04") + " UTC", Past: t.Before(now)}
 	distance := roughly(now.Sub(t).Abs())
 	switch {
 	case distance == "":
@@ -109,8 +110,9 @@ func momentOf(t, now time.Time) *moment {
 	return m
 }
 
-// roughly says how long d is, in its largest unit; less than a second is nothing.
+// roughly says how long d is, rounded to its largest unit; less than half a second is nothing.
 func roughly(d time.Duration) string {
+	d = d.Round(time.Second)
 	const day = 24 * time.Hour
 	units := []struct {
 		length time.Duration
@@ -128,7 +130,7 @@ func roughly(d time.Duration) string {
 		if d >= u.until {
 			continue
 		}
-		n := int64(d / u.length)
+		n := int64((d + u.length/2) / u.length)
 		switch n {
 		case 0:
 			return ""
