@@ -9,3 +9,11 @@ var (
 	SlotKey    = slotKey
 	BucketRows = bucketRows
 )
+
+// RedisRow is the key of a slot's row.
+func RedisRow(slot Slot) string {
+	at, name := locate(slot)
+	return at.row(name)
+}
+
+var RowFields = rowFields

@@ -2,24 +2,165 @@ package tokenstore
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 )
 
-// Redis is the shared store: a single server, Sentinel or Cluster. It implements Backend.
-type Redis struct{ Backend }
+// Redis is the shared store: a single server, Sentinel or Cluster. It implements Backend. Every method returns within about
+// half a second, with ErrUnavailable if Redis is down, slow, loading, read-only, out of memory, or emptied behind its back.
+type Redis struct {
+	Backend
+	engine *redisEngine
+}
 
 var _ Backend = (*Redis)(nil)
 
 // RedisConfig says where a Redis is and how it is sealed.
 type RedisConfig struct {
-	URL     string // redis:// or rediss://; see NewRedis
-	Keys    *Keyring
-	Metrics prometheus.Registerer
+	URL     string                // see NewRedis
+	Keys    *Keyring              // required
+	Metrics prometheus.Registerer // nil: no metrics
 }
 
-// NewRedis connects.
-func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) { panic("skeleton") }
+// NewRedis connects to the store and, the first time, marks it as ours. It returns ErrUnavailable if Redis does not answer
+// at once (the caller may try again) and ErrWrongKey if no key of the ring opens the store. The URL has one of the forms
+//
+//	redis://[user:password@]host:port[/db]                                   a single server
+//	redis://[user:password@]host:port?cluster=true[&addr=host:port…]         Cluster
+//	redis://[user:password@]host:port[/db]?master_name=NAME[&addr=host:port…] Sentinel
+//
+// or the same with rediss:// for TLS. With Sentinel, host, addr, user and password are the Sentinels'; the servers' own
+// credentials are the options username and password. Options for all: protocol, client_name, pool_size, min_idle_conns,
+// max_idle_conns, max_active_conns, conn_max_idle_time, conn_max_lifetime. Anything else is refused, skip_verify above all.
+// No error contains a part of the URL but an option's name.
+func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
+	if cfg.Keys == nil {
+		return nil, errors.New("tokenstore: a redis store needs keys")
+	}
+	client, err := newRedisClient(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("tokenstore: %w", err)
+	}
+	e := &redisEngine{client: client}
+	if err := e.begin(ctx, cfg.Keys); err != nil {
+		if !errors.Is(err, ErrWrongKey) {
+			err = wrap("open redis", Slot{}, redisError(err))
+		}
+		return nil, errors.Join(err, client.Close())
+	}
+	return &Redis{Backend: newVault(e, cfg.Keys, cfg.Metrics), engine: e}, nil
+}
 
-// Close closes the connections.
-func (r *Redis) Close() error { panic("skeleton") }
+// Close closes the connections. Every later call is ErrUnavailable.
+func (r *Redis) Close() error { return r.engine.client.Close() }
+
+// ID returns the store's id: random, made with the store, the same for every replica.
+func (r *Redis) ID() string { return r.engine.id }
+
+// Ping says whether every part of the store answers and is still the one that NewRedis found.
+func (r *Redis) Ping(ctx context.Context) error {
+	marks, err := r.engine.marks(ctx)
+	for _, mark := range marks {
+		if err == nil && mark != r.engine.id {
+			err = errEmptied
+		}
+	}
+	if err != nil {
+		return wrap("ping", Slot{}, redisError(err))
+	}
+	return nil
+}
+
+// errEmptied is what every operation returns once the store has lost its mark. An org whose record is gone must not look as
+// if it had never connected: its requests would use the global connection.
+var errEmptied = fmt.Errorf("%w: redis was emptied or replaced: restore its data, or restart bifrost to begin anew without it",
+	ErrUnavailable)
+
+// errPartial says that a store is not whole at start-up.
+var errPartial = fmt.Errorf("%w: redis holds only a part of a store: restore its data, or empty it to begin anew without it",
+	ErrUnavailable)
+
+// beginScript offers an id and a key-check record for a store and returns what it has: the first offer stays.
+var beginScript = redis.NewScript(`
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('HSET', KEYS[1], 'id', ARGV[1], 'check', ARGV[2])
+end
+return redis.call('HMGET', KEYS[1], 'id', 'check', 'complete')`)
+
+// begin finds out which store this is, or makes one: an id and a key-check record in one place, and the id as a mark in
+// every shard, for each shard may be on another server and be emptied alone. "complete" tells a store that lost marks from
+// one whose making was interrupted.
+func (e *redisEngine) begin(ctx context.Context, keys *Keyring) error {
+	offer := rand.Text()
+	found, err := e.runStrings(ctx, beginScript, []string{storeKey}, offer, keys.seal(purposeCheck, []byte(offer), nil))
+	if err != nil {
+		return err
+	}
+	if len(found) != 3 || found[0] == "" {
+		return errPartial
+	}
+	e.id = found[0]
+	if _, err := keys.open(purposeCheck, []byte(e.id), []byte(found[1])); err != nil {
+		return fmt.Errorf("tokenstore: open redis: %w", ErrWrongKey)
+	}
+	if found[2] == "" {
+		if err := e.mark(ctx); err != nil {
+			return err
+		}
+	}
+	marks, err := e.marks(ctx)
+	if err != nil {
+		return err
+	}
+	for _, mark := range marks {
+		if mark != e.id {
+			return errPartial
+		}
+	}
+	if found[2] == "" {
+		ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+		defer cancel()
+		return e.client.HSet(ctx, storeKey, "complete", "1").Err()
+	}
+	return nil
+}
+
+// mark writes the id into every shard that has none.
+func (e *redisEngine) mark(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	_, err := e.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n := range shards {
+			p.SetNX(ctx, shard(n).mark(), e.id, 0)
+		}
+		return nil
+	})
+	return err
+}
+
+// marks returns the id that each shard has, empty for none.
+func (e *redisEngine) marks(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	cmds := make([]*redis.StringCmd, shards)
+	_, err := e.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for n := range shards {
+			cmds[n] = p.Get(ctx, shard(n).mark())
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, err
+	}
+	marks := make([]string, shards)
+	for n, cmd := range cmds {
+		if marks[n], err = cmd.Result(); err != nil && !errors.Is(err, redis.Nil) {
+			return nil, err
+		}
+	}
+	return marks, nil
+}

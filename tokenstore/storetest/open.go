@@ -23,3 +23,12 @@ func OpenFileAt(t testing.TB, path string) *tokenstore.File {
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
 }
+
+// OpenRedis opens the store at url with Key and closes it with the test. Several of one url are so many replicas.
+func OpenRedis(t testing.TB, url string) *tokenstore.Redis {
+	t.Helper()
+	s, err := tokenstore.NewRedis(t.Context(), tokenstore.RedisConfig{URL: url, Keys: Keys(t)})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}

@@ -1,0 +1,61 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// run runs a script (EVALSHA, EVAL where the server does not know it yet) that answers with a string.
+func (e *redisEngine) run(ctx context.Context, script *redis.Script, keys []string, args ...any) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	answer, err := script.Run(ctx, e.client, keys, args...).Text()
+	if err != nil {
+		return "", redisError(err)
+	}
+	if answer == answerEmptied {
+		return "", errEmptied
+	}
+	return answer, nil
+}
+
+// runStrings runs a script that answers with a list of strings; nil becomes empty.
+func (e *redisEngine) runStrings(ctx context.Context, script *redis.Script, keys []string, args ...any) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	answers, err := script.Run(ctx, e.client, keys, args...).Slice()
+	if err != nil {
+		return nil, redisError(err)
+	}
+	texts := make([]string, len(answers))
+	for i, answer := range answers {
+		texts[i], _ = answer.(string)
+	}
+	return texts, nil
+}
+
+// firstError returns the first real error of a pipeline: redis.Nil is an answer.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return redisError(err)
+		}
+	}
+	return nil
+}
+
+// redisError makes ErrUnreadable of a key of the wrong type. Everything else that Redis or the network says makes the store
+// unavailable: timeouts, LOADING, READONLY, OOM, CLUSTERDOWN, NOAUTH, NOPERM and what comes.
+func redisError(err error) error {
+	switch {
+	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrUnreadable):
+		return err
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return &UnreadableError{Reason: "its key holds something else"}
+	default:
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+}
