@@ -60,10 +60,25 @@ type bench struct {
 	logs     *syncBuffer
 	registry *prometheus.Registry
 
-	mu   sync.Mutex // guards got
-	got  []seen
-	base string // path of the upstream's base URL
+	mu  sync.Mutex // guards got
+	got []seen
 }
+
+// change adjusts a bench's configuration before New.
+type change func(*bench, *Config, *Route)
+
+// underBase puts the upstream's API under a path.
+func underBase(base string) change {
+	return func(b *bench, _ *Config, r *Route) {
+		r.Target = func(tokenstore.Org) (Target, error) { return Target{BaseURL: b.upstream.URL + base}, nil }
+	}
+}
+
+// onRoute adjusts the route alone.
+func onRoute(f func(*Route)) change { return func(_ *bench, _ *Config, r *Route) { f(r) } }
+
+// onConfig adjusts the configuration alone.
+func onConfig(f func(*Config)) change { return func(_ *bench, c *Config, _ *Route) { f(c) } }
 
 type syncBuffer struct {
 	mu sync.Mutex // guards b
@@ -82,13 +97,13 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// start serves handler (nil: 200 "ok") behind a proxy with one route /graph; adjust changes the configuration before New.
-func start(t *testing.T, handler http.HandlerFunc, adjust ...func(*Config, *Route)) *bench {
+// start serves handler (nil: 200 "ok") behind a proxy with one route /graph.
+func start(t *testing.T, handler http.HandlerFunc, changes ...change) *bench {
 	t.Helper()
 	b := &bench{broker: &fakeBroker{}, logs: &syncBuffer{}, registry: prometheus.NewRegistry()}
 	b.upstream = httptest.NewServer(b.record(handler))
 	t.Cleanup(b.upstream.Close)
-	b.serve(t, adjust...)
+	b.serve(t, changes...)
 	return b
 }
 
@@ -109,9 +124,10 @@ func (b *bench) record(handler http.HandlerFunc) http.Handler {
 	})
 }
 
-func (b *bench) serve(t *testing.T, adjust ...func(*Config, *Route)) {
+func (b *bench) serve(t *testing.T, changes ...change) {
 	t.Helper()
 	route := Route{Integration: "Microsoft_Graph", Prefix: "/graph"}
+	route.Target = func(tokenstore.Org) (Target, error) { return Target{BaseURL: b.upstream.URL}, nil }
 	cfg := Config{
 		Broker:      b.broker,
 		Callers:     []Caller{{Name: "workflows", Key: func() string { return callerKey }, Orgs: []string{"*", "@global"}, Integrations: []string{"*"}}},
@@ -119,17 +135,16 @@ func (b *bench) serve(t *testing.T, adjust ...func(*Config, *Route)) {
 		LogRequests: true,
 		Metrics:     NewMetrics(b.registry),
 	}
-	for _, change := range adjust {
-		change(&cfg, &route)
-	}
-	if route.Target == nil {
-		route.Target = func(tokenstore.Org) (Target, error) { return Target{BaseURL: b.upstream.URL + b.base}, nil }
+	for _, apply := range changes {
+		apply(b, &cfg, &route)
 	}
 	cfg.Routes = append(cfg.Routes, route)
 	var err error
 	b.proxy, err = New(cfg)
 	require.NoError(t, err)
-	b.front = httptest.NewServer(b.proxy)
+	b.front = httptest.NewUnstartedServer(b.proxy)
+	b.front.Config.DisableGeneralOptionsHandler = true // as the proxy listener has it
+	b.front.Start()
 	t.Cleanup(func() {
 		b.front.Close()
 		require.NoError(t, b.proxy.Close())
@@ -203,8 +218,10 @@ func TestARequestReachesItsUpstreamWithItsOwnOrgsToken(t *testing.T) {
 }
 
 func TestTheCredentialDecidesUpstreamHeadersAndAnswer(t *testing.T) {
-	b := start(t, nil, func(_ *Config, r *Route) {
-		r.Target = nil
+	b := start(t, nil, func(b *bench, _ *Config, r *Route) {
+		r.Target = func(org tokenstore.Org) (Target, error) {
+			return Target{BaseURL: b.upstream.URL + "/" + string(org), Headers: map[string]string{"x-tenant": string(org)}}, nil
+		}
 	})
 	b.broker.token = func(_ context.Context, slot tokenstore.Slot) (authflow.Credential, error) {
 		slot.Org = tokenstore.Global
@@ -213,6 +230,8 @@ func TestTheCredentialDecidesUpstreamHeadersAndAnswer(t *testing.T) {
 	res, _ := b.get(t, "/graph/x")
 	require.Equal(t, "global", res.Header.Get("X-Bifrost-Connection"))
 	require.Equal(t, tokenOf("global"), b.last(t).Header.Get("Authorization"))
+	require.Equal(t, "@global", b.last(t).Header.Get("X-Tenant"))
+	require.Equal(t, "/@global/x", b.last(t).RequestURI)
 }
 
 func TestACredentialOfAnotherOrgIsNeverSent(t *testing.T) {

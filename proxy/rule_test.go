@@ -1,0 +1,53 @@
+package proxy
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRules(t *testing.T) {
+	for _, row := range []struct {
+		rule, method, path string
+		allowed, denied    bool
+	}{
+		{"GET /v1.0/users/**", "GET", "/v1.0/users", true, true},
+		{"GET /v1.0/users/**", "GET", "/v1.0/users/", true, true},
+		{"GET /v1.0/users/**", "GET", "/v1.0/users/7/messages", true, true},
+		{"GET /v1.0/users/**", "GET", "/v1.0/users2", false, false},
+		{"GET /v1.0/users/**", "POST", "/v1.0/users", false, false},
+		{"GET /v1.0/users/**", "GET", "/V1.0/users", false, false},
+		{"GET /v1.0/users/**", "GET", "/v1.0/%75sers", false, true},
+		{"GET /v1.0/users/**", "GET", "/v1.0/%2575sers", false, true},
+		{"GET /v1.0/users/**", "GET", "/v1.0//users", false, true},
+		{"GET /v1.0/users/**", "GET", "//v1.0/users", false, true},
+		{"GET /v1.0/users/**", "GET", "/v1.0%2Fusers", false, true},
+		{"POST /v1.0/$batch", "POST", "/v1.0/$batch", true, true},
+		{"POST /v1.0/$batch", "POST", "/v1.0/$batch/", false, true},
+		{"POST /v1.0/$batch", "POST", "/v1.0/%24batch", false, true},
+		{"GET /a/*/c", "GET", "/a/b/c", true, true},
+		{"GET /a/*/c", "GET", "/a/c", false, false},
+		{"GET /a/*/c", "GET", "/a//c", false, false},
+		{"GET /a/*/c", "GET", "/a/b/b/c", false, false},
+		{"GET /a/*/c", "GET", "/a/b", false, false},
+		{"GET /a/*/c", "GET", "/a/b%2Fc/c", true, true},
+		{"* /**", "PATCH", "", true, true},
+		{"* /**", "PATCH", "/", true, true},
+		{"* /", "GET", "", true, true},
+		{"* /", "GET", "/x", false, false},
+		{"GET /a", "GET", "/a", true, true},
+		{"GET /a", "GET", "/a/b", false, false},
+	} {
+		rules, err := parseRules([]string{row.rule})
+		require.NoError(t, err)
+		require.Equal(t, row.allowed, allowedBy(rules, row.method, row.path), "allow %q: %s %q", row.rule, row.method, row.path)
+		require.Equal(t, row.denied, deniedBy(rules, row.method, row.path), "deny %q: %s %q", row.rule, row.method, row.path)
+	}
+}
+
+func TestRulesThatCannotBeMeant(t *testing.T) {
+	for _, text := range []string{"", "GET", "/x", "GET x", " /x", "GET /a*", "GET /**/b", "GET /a/***"} {
+		_, err := parseRules([]string{text})
+		require.Error(t, err, text)
+	}
+}
