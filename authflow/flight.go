@@ -46,10 +46,10 @@ type flight struct {
 	began   time.Time
 	waiters atomic.Int32
 
-	done   chan struct{} // closed when the following are set
-	landed bool          // only the flight's own goroutine uses it
-	snap   *snapshot     // a snapshot worth having, if err is nil
-	err    error
+	done chan struct{} // closed when the following are set
+	down bool          // only the flight's own goroutine uses it
+	snap *snapshot     // a snapshot worth having, if err is nil
+	err  error
 }
 
 // join counts those who wait for the outcome.
@@ -60,10 +60,10 @@ func (f *flight) join(why reason) {
 }
 
 func (f *flight) land(snap *snapshot, err error) {
-	if f.landed {
+	if f.down {
 		return
 	}
-	f.landed = true
+	f.down = true
 	f.snap, f.err = snap, err
 	close(f.done)
 }
@@ -114,9 +114,12 @@ func (b *Broker) run(ctx context.Context, c *conn, m *managed, f *flight) {
 		lease, err := b.acquire(ctx, c.slot, m.TokenTimeout+leaseSlack)
 		switch {
 		case err == nil:
-			again := b.refreshLeased(ctx, c, m, f, &lease)
+			next := changed
+			for next == changed {
+				next = b.refreshLeased(ctx, c, m, f, &lease)
+			}
 			b.release(lease)
-			if !again {
+			if next == landed {
 				return
 			}
 		case !errors.Is(err, tokenstore.ErrHeld):
@@ -134,6 +137,15 @@ func (b *Broker) run(ctx context.Context, c *conn, m *managed, f *flight) {
 		}
 	}
 }
+
+// step is how one pass under the lease ended.
+type step int
+
+const (
+	landed  step = iota // the flight has landed
+	changed             // the record was changed beside us: read it and decide anew
+	waiting             // another holder's POST may be on its way: let go of the lease and come back
+)
 
 // overtaken looks whether the holder of the lease is done: then its outcome is ours.
 func (b *Broker) overtaken(ctx context.Context, c *conn, m *managed, f *flight) bool {

@@ -52,6 +52,9 @@ type snapshot struct {
 // valid tells whether there is a token that may be used.
 func (s *snapshot) valid(now time.Time) bool { return s != nil && s.rec != nil && now.Before(s.hard) }
 
+// dueAt tells whether a use at that time starts a refresh.
+func (s *snapshot) dueAt(t time.Time) bool { return s.renew && t.After(s.soft) }
+
 // read is one look at the store that several callers share.
 type read struct {
 	done chan struct{} // closed when err is set

@@ -133,10 +133,11 @@ func (b *Broker) change(ctx context.Context, c *conn, m *managed, base *tokensto
 	}
 }
 
-// noteUse writes down that the connection is in use, about once an hour: the sweep of every replica goes by it.
+// noteUse writes down that the connection is in use, about once an hour: the sweep of every replica goes by it. Where a
+// refresh is due, that writes it down.
 func (b *Broker) noteUse(ctx context.Context, c *conn, m *managed, rec *tokenstore.Record) {
 	used := time.Unix(c.used.Load(), 0)
-	if used.Sub(rec.Used) < useStep {
+	if used.Sub(lastUse(rec)) < useStep || c.snap.Load().dueAt(time.Now()) {
 		return
 	}
 	_, err := b.change(ctx, c, m, rec, func(rec *tokenstore.Record) {

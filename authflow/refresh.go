@@ -10,40 +10,42 @@ import (
 )
 
 // refreshLeased is the refresh protocol under the lease: re-read, decide, declare the intent, POST once, store the outcome.
-// It lands the flight, or returns true if the flight is to wait for another holder's POST and try again.
-func (b *Broker) refreshLeased(ctx context.Context, c *conn, m *managed, f *flight, lease *tokenstore.Lease) (again bool) {
+func (b *Broker) refreshLeased(ctx context.Context, c *conn, m *managed, f *flight, lease *tokenstore.Lease) step {
 	rec, snap, err := b.reopen(ctx, c, m)
+	if errors.Is(err, tokenstore.ErrConflict) {
+		return changed
+	}
 	if err != nil {
 		f.land(nil, b.readError(c.slot, err))
-		return false
+		return landed
 	}
 	if b.settled(f, snap) {
 		f.land(snap, nil)
-		return false
+		return landed
 	}
 	now := time.Now()
 	if b.notDue(ctx, c, m, f, rec, snap, now) {
-		return false
+		return landed
 	}
 	if err := b.hopeless(m, c, snap); err != nil {
 		f.land(nil, err)
-		return false
+		return landed
 	}
 	ep, err := m.Resolve(c.slot.Org)
 	if err != nil {
 		f.land(nil, &Error{ErrUnresolved, c.slot, err.Error(), 0})
-		return false
+		return landed
 	}
-	if again, done := b.respectIntent(ctx, c, m, f, rec, snap, now); again || done {
-		return again
+	if hold, next := b.respectIntent(ctx, c, m, f, rec, snap, now); hold {
+		return next
 	}
 	if err := b.admitted(ctx, c, m, f, snap, ep, now); err != nil {
 		f.land(nil, err)
-		return false
+		return landed
 	}
 	if m.Flow == ClientCredentials {
 		b.mint(ctx, c, m, f, ep, rec)
-		return false
+		return landed
 	}
 	return b.redeem(ctx, c, m, f, ep, rec, lease)
 }
@@ -70,16 +72,16 @@ func (b *Broker) reopen(ctx context.Context, c *conn, m *managed) (*tokenstore.R
 
 // respectIntent looks at the Intent of an earlier attempt at this generation. One that is live and not ours is waited for,
 // where a second POST could harm; one of unknown outcome holds a one-time token back until its access token runs out.
-func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flight, rec *tokenstore.Record, snap *snapshot, now time.Time) (again, done bool) {
+func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flight, rec *tokenstore.Record, snap *snapshot, now time.Time) (hold bool, next step) {
 	if rec == nil || rec.Intent == nil || m.Refresh == Reusable {
-		return false, false
+		return false, landed
 	}
 	if now.Before(rec.Intent.Deadline) {
 		if f.waiters.Load() == 0 {
 			f.land(nil, errYielded)
-			return false, true
+			return true, landed
 		}
-		return true, false
+		return true, waiting
 	}
 	if m.Refresh == OneTime && snap.valid(now) && f.why != refreshByOperator {
 		// A second POST of a token that was consumed may cost the whole grant: not before there is nothing left to lose.
@@ -89,9 +91,9 @@ func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flig
 			}
 		}
 		f.land(snap, nil)
-		return false, true
+		return true, landed
 	}
-	return false, false
+	return false, landed
 }
 
 // admitted says why no POST may be made now, or nil: then this flight is the one that may.
@@ -128,7 +130,7 @@ func (f *flight) urgency() reason {
 
 // redeem declares the Intent and POSTs the refresh token, once; again at once only where the outcome is unknown and the
 // provider lets a refresh token be used again.
-func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, lease *tokenstore.Lease) (again bool) {
+func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, lease *tokenstore.Lease) step {
 	for try := 1; ; try++ {
 		now := time.Now()
 		next := *rec
@@ -139,14 +141,14 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 		}
 		switch err := b.save(ctx, c.slot, &next, rec.Version()); {
 		case errors.Is(err, tokenstore.ErrConflict):
-			return true // something else was written, such as a use: read it and decide anew
+			return changed // such as by a use that was noted
 		case err != nil:
 			f.land(nil, b.readError(c.slot, err))
-			return false
+			return landed
 		}
 		if err := b.outlive(ctx, lease, m.TokenTimeout+storeTime); err != nil {
 			f.land(nil, &Error{ErrPending, c.slot, "the lease was lost before the POST", pendingHint})
-			return false
+			return landed
 		}
 		r := b.post(m, func() reply { return b.endpoint.refresh(ctx, m.Integration, ep, next.Token.Refresh) })
 		if r.class == ambiguous && m.Refresh != OneTime && try == 1 {
@@ -154,7 +156,7 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 			continue
 		}
 		b.conclude(ctx, c, m, f, ep, &next, r)
-		return false
+		return landed
 	}
 }
 

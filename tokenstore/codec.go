@@ -28,6 +28,7 @@ type wireRecord struct {
 	ConnectedBy string            `json:"connected_by,omitempty"`
 	Refreshed   time.Time         `json:"refreshed,omitzero"`
 	Used        time.Time         `json:"used,omitzero"`
+	Forced      time.Time         `json:"forced,omitzero"`
 	Due         time.Time         `json:"due,omitzero"`
 	Failure     *Failure          `json:"failure,omitempty"`
 	Intent      *Intent           `json:"intent,omitempty"`
@@ -40,7 +41,7 @@ func encodeRecord(r *Record) ([]byte, error) {
 		Access: r.Token.Access, Refresh: r.Token.Refresh, Type: r.Token.Type, Expiry: r.Token.Expiry.UTC(),
 		Scopes: r.Scopes, Extra: r.Extra, Account: r.Account, Client: r.Client,
 		Connected: r.Connected.UTC(), ConnectedBy: r.ConnectedBy,
-		Refreshed: r.Refreshed.UTC(), Used: r.Used.UTC(), Due: r.Due.UTC(),
+		Refreshed: r.Refreshed.UTC(), Used: r.Used.UTC(), Forced: r.Forced.UTC(), Due: r.Due.UTC(),
 	}
 	if f := r.Failure; f != nil {
 		utc := *f
@@ -72,7 +73,7 @@ func decodeRecord(plain []byte, version Version) (*Record, error) {
 		Grant: version.Grant, Generation: version.Generation, Revision: version.Revision, Write: w.Write,
 		Token:  Token{Access: w.Access, Refresh: w.Refresh, Type: w.Type, Expiry: w.Expiry},
 		Scopes: w.Scopes, Extra: w.Extra, Account: w.Account, Client: w.Client,
-		Connected: w.Connected, ConnectedBy: w.ConnectedBy, Refreshed: w.Refreshed, Used: w.Used, Due: w.Due,
+		Connected: w.Connected, ConnectedBy: w.ConnectedBy, Refreshed: w.Refreshed, Used: w.Used, Forced: w.Forced, Due: w.Due,
 		Failure: w.Failure, Intent: w.Intent,
 	}, nil
 }

@@ -1,0 +1,168 @@
+package authflow_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+func TestStoreThatGoesAwayAfterTheAnswerLosesNothing(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		second, _ := w.replica()
+		pass(2 * time.Hour)
+		posts := w.posts()
+		gate := authflowtest.NewGate()
+		w.provider.Misbehave(authflowtest.Behaviour{HoldAfter: gate})
+		go func() {
+			<-gate.Arrived()
+			w.store.down.Store(true)
+			gate.Release()
+		}()
+		fresh := w.use(w.Broker, "acme")
+		require.Equal(t, 1.0, w.metric("bifrost_unpersisted_tokens"))
+		for range 60 {
+			require.Equal(t, fresh.Header(), w.use(w.Broker, "acme").Header())
+			pass(time.Second)
+		}
+		_, err := second.Token(t.Context(), slot("acme"))
+		require.ErrorIs(t, err, authflow.ErrStore)
+
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.Error(t, w.Wait(short), "shutdown waits for a token that is not stored")
+
+		w.store.down.Store(false)
+		require.NoError(t, w.Wait(t.Context()))
+		require.Zero(t, w.metric("bifrost_unpersisted_tokens"))
+		pass(storeBack)
+		require.Equal(t, fresh.Header(), w.use(second, "acme").Header())
+		require.Equal(t, 1, posts())
+		w.oncePerToken()
+	})
+}
+
+// storeBack is long enough for a replica to notice that the store is back.
+const storeBack = 2 * time.Second
+
+func TestStoreAwayServesWhatIsWarmAndRefreshesNothing(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.connect("cold")
+		w.connect(tokenstore.Global)
+		w.use(w.Broker, "acme")
+		w.use(w.Broker, "never-connected")
+		second, _ := w.replica()
+		posts := w.posts()
+		w.store.down.Store(true)
+		for range 60 {
+			w.use(w.Broker, "acme")
+			require.Equal(t, tokenstore.Global, w.use(w.Broker, "never-connected").Slot.Org)
+			began := time.Now()
+			_, err := second.Token(t.Context(), slot("cold"))
+			require.ErrorIs(t, err, authflow.ErrStore)
+			require.Less(t, time.Since(began), time.Second)
+			_, err = second.Token(t.Context(), slot("never-connected"))
+			require.ErrorIs(t, err, authflow.ErrStore, "not knowing is not the same as not connected")
+			pass(time.Second)
+		}
+		pass(2 * time.Hour)
+		_, err := w.Token(t.Context(), slot("acme"))
+		require.ErrorIs(t, err, authflow.ErrStore)
+		require.Zero(t, posts())
+
+		w.store.down.Store(false)
+		pass(storeBack)
+		w.use(w.Broker, "acme")
+		w.oncePerToken()
+	})
+}
+
+func TestSaveWhoseAnswerIsLostIsRecognised(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		pass(2 * time.Hour)
+		posts := w.posts()
+		gate := authflowtest.NewGate()
+		w.provider.Misbehave(authflowtest.Behaviour{HoldAfter: gate})
+		go func() {
+			<-gate.Arrived()
+			w.store.loseSaves.Store(1)
+			gate.Release()
+		}()
+		w.use(w.Broker, "acme")
+		require.NoError(t, w.Wait(t.Context()))
+		require.Equal(t, 1, posts())
+		w.use(w.Broker, "acme")
+		w.oncePerToken()
+	})
+}
+
+func TestIntentWhoseAnswerIsLostCausesNoPost(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		pass(2 * time.Hour)
+		posts := w.posts()
+		w.store.loseSaves.Store(1)
+		_, err := w.Token(t.Context(), slot("acme"))
+		require.Error(t, err)
+		require.Zero(t, posts())
+	})
+}
+
+func TestConnectionLearnsOfOtherReplicas(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		second, _ := w.replica() // it does not follow the Feed
+		w.connect(tokenstore.Global)
+		require.Equal(t, tokenstore.Global, w.use(second, "acme").Slot.Org)
+		w.connect("acme")
+		pass(5 * time.Second)
+		require.Equal(t, tokenstore.Org("acme"), w.use(second, "acme").Slot.Org)
+
+		require.NoError(t, w.Disconnect(t.Context(), slot("acme"), "tester"))
+		pass(5 * time.Second)
+		require.Equal(t, tokenstore.Global, w.use(second, "acme").Slot.Org)
+	})
+}
+
+func TestFeedMakesChangesImmediate(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		second, _ := w.replica()
+		w.sweep(second)
+		synctest.Wait()
+		w.connect(tokenstore.Global)
+		require.Equal(t, tokenstore.Global, w.use(second, "acme").Slot.Org)
+		w.connect("acme")
+		synctest.Wait()
+		require.Equal(t, tokenstore.Org("acme"), w.use(second, "acme").Slot.Org)
+	})
+}
+
+func TestStoreThatHasGoneBackIsPutRight(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		old, err := w.store.Backend.Get(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		pass(2 * time.Hour)
+		fresh := w.use(w.Broker, "acme")
+
+		// A failover loses the last write. The lost generation's refresh token is spent.
+		now, err := w.store.Backend.Get(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		lost := *old
+		require.NoError(t, w.store.Backend.Save(t.Context(), slot("acme"), &lost, now.Version()))
+
+		pass(10 * time.Second)
+		require.Equal(t, fresh.Header(), w.use(w.Broker, "acme").Header())
+		pass(2 * time.Hour)
+		w.use(w.Broker, "acme")
+		w.oncePerToken()
+	})
+}

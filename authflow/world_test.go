@@ -1,0 +1,275 @@
+package authflow_test
+
+import (
+	"context"
+	"iter"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
+)
+
+// world is a provider, a store and any number of replicas, under fake time.
+type world struct {
+	*testing.T
+	provider         *authflowtest.Provider
+	store            *moody
+	integration      authflow.Integration
+	*authflow.Broker // the first replica
+	metrics          *prometheus.Registry
+}
+
+// settings change what a world starts from; nil leaves it.
+type settings struct {
+	provider    authflowtest.Config
+	integration func(*authflow.Integration)
+}
+
+// inWorld runs test in a bubble of fake time, with one replica that does not sweep.
+func inWorld(t *testing.T, s settings, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{T: t, provider: authflowtest.NewProvider(s.provider)}
+		t.Cleanup(w.provider.Close)
+		secret := w.provider.ClientSecret()
+		w.store = &moody{Backend: storetest.OpenFile(t)}
+		w.integration = authflow.Integration{
+			Name:         "graph",
+			ClientID:     w.provider.ClientID(),
+			ClientSecret: func() string { return secret },
+			Scopes:       []string{"read"},
+			Fallback:     true,
+			Resolve: func(tokenstore.Org) (authflow.Endpoints, error) {
+				return authflow.Endpoints{
+					AuthorizationURL: w.provider.AuthorizationURL,
+					TokenURL:         w.provider.TokenURL,
+					RevocationURL:    w.provider.RevocationURL,
+				}, nil
+			},
+		}
+		if s.integration != nil {
+			s.integration(&w.integration)
+		}
+		w.Broker, w.metrics = w.replica()
+		test(t, w)
+		w.store.down.Store(false)
+		require.NoError(t, w.Wait(t.Context()))
+	})
+}
+
+// replica starts another Broker on the same store.
+func (w *world) replica() (*authflow.Broker, *prometheus.Registry) {
+	w.Helper()
+	reg := prometheus.NewRegistry()
+	b, err := authflow.New(authflow.Config{
+		Store:        w.store,
+		Integrations: []*authflow.Integration{&w.integration},
+		PublicURL:    "https://bifrost.test",
+		Transport:    w.provider.Transport(),
+		Metrics:      reg,
+	})
+	require.NoError(w, err)
+	w.Cleanup(func() { require.NoError(w, b.Wait(context.Background())) })
+	return b, reg
+}
+
+// sweep has the replica run until the test ends.
+func (w *world) sweep(b *authflow.Broker) {
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		b.Run(ctx)
+	}()
+	w.Cleanup(func() {
+		stop()
+		<-ended
+	})
+}
+
+func slot(org tokenstore.Org) tokenstore.Slot {
+	return tokenstore.Slot{Integration: "graph", Org: org}
+}
+
+// connect gives the org a grant of a user of the same name and returns the provider's id of it.
+func (w *world) connect(org tokenstore.Org) string {
+	w.Helper()
+	issued := w.provider.Issue(string(org), "read")
+	_, err := w.Import(w.Context(), slot(org), issued.Refresh, "tester")
+	require.NoError(w, err)
+	return issued.Grant
+}
+
+// use asks for a token as a request does, and requires that it is a living one of exactly that org.
+func (w *world) use(b *authflow.Broker, org tokenstore.Org) authflow.Credential {
+	w.Helper()
+	cred, err := b.Token(w.Context(), slot(org))
+	require.NoError(w, err)
+	w.alive(cred)
+	return cred
+}
+
+// alive requires that the provider accepts the credential, as the org whose it says it is.
+func (w *world) alive(cred authflow.Credential) authflowtest.Token {
+	w.Helper()
+	token := w.token(cred)
+	require.True(w, token.Alive, "the provider refuses the token of generation %d", token.Generation)
+	require.Equal(w, string(cred.Slot.Org), token.User)
+	return token
+}
+
+func (w *world) token(cred authflow.Credential) authflowtest.Token {
+	w.Helper()
+	require.Greater(w, len(cred.Header()), len("Bearer "))
+	token, known := w.provider.Lookup(cred.Header()[len("Bearer "):])
+	require.True(w, known)
+	return token
+}
+
+// status returns the connection's state as an operator sees it.
+func (w *world) status(org tokenstore.Org) authflow.Connection {
+	w.Helper()
+	c, err := w.Connection(w.Context(), slot(org))
+	require.NoError(w, err)
+	return c
+}
+
+// posts counts refreshes at the provider from now on.
+func (w *world) posts() func() int {
+	before := w.provider.Count("refresh_token")
+	return func() int { return w.provider.Count("refresh_token") - before }
+}
+
+// oncePerToken requires that no refresh token was POSTed twice.
+func (w *world) oncePerToken() {
+	w.Helper()
+	for _, n := range w.provider.Refreshes() {
+		require.Equal(w, 1, n, "a refresh token was POSTed more than once")
+	}
+	require.Empty(w, w.provider.Reuses())
+}
+
+// edit changes the stored record behind the Broker's back.
+func (w *world) edit(org tokenstore.Org, change func(*tokenstore.Record)) {
+	w.Helper()
+	rec, err := w.store.Backend.Get(w.Context(), slot(org))
+	require.NoError(w, err)
+	prev := rec.Version()
+	change(rec)
+	require.NoError(w, w.store.Backend.Save(w.Context(), slot(org), rec, prev))
+	pass(5 * time.Second) // until no replica believes what it knew
+}
+
+func (w *world) metric(name string) float64 {
+	w.Helper()
+	families, err := w.metrics.Gather()
+	require.NoError(w, err)
+	for _, f := range families {
+		if f.GetName() == name {
+			require.Len(w, f.GetMetric(), 1)
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	n, err := testutil.GatherAndCount(w.metrics)
+	w.Fatalf("no metric %s among %d (%v)", name, n, err)
+	return 0
+}
+
+// moody is a store that goes away, or loses answers, on command.
+type moody struct {
+	tokenstore.Backend
+	down      atomic.Bool  // nothing reaches the store
+	loseSaves atomic.Int32 // so many saves happen, and their answers are lost
+	reads     atomic.Int32
+}
+
+func (m *moody) away() error {
+	if m.down.Load() {
+		return tokenstore.ErrUnavailable
+	}
+	return nil
+}
+
+func (m *moody) Get(ctx context.Context, slot tokenstore.Slot) (*tokenstore.Record, error) {
+	m.reads.Add(1)
+	if err := m.away(); err != nil {
+		return nil, err
+	}
+	return m.Backend.Get(ctx, slot)
+}
+
+func (m *moody) Save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, prev tokenstore.Version) error {
+	if err := m.away(); err != nil {
+		return err
+	}
+	if err := m.Backend.Save(ctx, slot, rec, prev); err != nil {
+		return err
+	}
+	if m.loseSaves.Load() > 0 && m.loseSaves.Add(-1) >= 0 {
+		return tokenstore.ErrUnavailable
+	}
+	return nil
+}
+
+func (m *moody) Delete(ctx context.Context, slot tokenstore.Slot, prev tokenstore.Version) error {
+	if err := m.away(); err != nil {
+		return err
+	}
+	return m.Backend.Delete(ctx, slot, prev)
+}
+
+func (m *moody) List(ctx context.Context) iter.Seq2[tokenstore.Slot, tokenstore.Entry] {
+	if err := m.away(); err != nil {
+		return func(yield func(tokenstore.Slot, tokenstore.Entry) bool) {
+			yield(tokenstore.Slot{}, tokenstore.Entry{Err: err})
+		}
+	}
+	return m.Backend.List(ctx)
+}
+
+func (m *moody) Due(ctx context.Context, now time.Time, limit int) ([]tokenstore.Slot, error) {
+	if err := m.away(); err != nil {
+		return nil, err
+	}
+	return m.Backend.Due(ctx, now, limit)
+}
+
+func (m *moody) Acquire(ctx context.Context, slot tokenstore.Slot, ttl time.Duration) (tokenstore.Lease, error) {
+	if err := m.away(); err != nil {
+		return tokenstore.Lease{}, err
+	}
+	return m.Backend.Acquire(ctx, slot, ttl)
+}
+
+func (m *moody) Renew(ctx context.Context, lease tokenstore.Lease, ttl time.Duration) (tokenstore.Lease, error) {
+	if err := m.away(); err != nil {
+		return tokenstore.Lease{}, err
+	}
+	return m.Backend.Renew(ctx, lease, ttl)
+}
+
+func (m *moody) Put(ctx context.Context, id string, value []byte, life time.Duration) error {
+	if err := m.away(); err != nil {
+		return err
+	}
+	return m.Backend.Put(ctx, id, value, life)
+}
+
+func (m *moody) Peek(ctx context.Context, ids ...string) ([][]byte, error) {
+	if err := m.away(); err != nil {
+		return nil, err
+	}
+	return m.Backend.Peek(ctx, ids...)
+}
+
+// pass lets fake time pass.
+func pass(d time.Duration) { time.Sleep(d) }
