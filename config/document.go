@@ -33,68 +33,85 @@ func (r *reader) root() (node, bool) {
 		r.problem(1, "", "cannot be read: "+cause(err))
 		return node{}, false
 	}
-	doc, err := r.parse(text)
-	if err != nil {
+	doc, second, err := parse(text)
+	switch {
+	case err != nil:
 		r.syntax(err, text)
 		return node{}, false
-	}
-	if doc == nil || doc.Content[0].ShortTag() == "!!null" {
+	case doc == nil || doc.Content[0].ShortTag() == "!!null":
 		r.problem(1, "", "is empty: at least one integration is needed")
 		return node{}, false
+	case second > 0:
+		r.problem(second, "", "a second document begins here: one file is one document, remove the line ---")
 	}
-	return node{reader: r, yaml: doc.Content[0], line: 1}, true
+	return node{reader: r, yaml: follow(doc.Content[0]), line: 1}, true
 }
 
 // errPanic stands for a panic of the YAML parser, which is known to have had some on hostile input.
-var errPanic = errors.New("yaml: is not YAML")
+var errPanic = errors.New("yaml: unknown problem")
 
-// parse returns the first document, or nil if there is none, and reports any other.
-func (r *reader) parse(text []byte) (doc *yaml.Node, err error) {
+// parse returns the first document, nil if there is none, and the line of the second, zero if there is none.
+func parse(text []byte) (doc *yaml.Node, second int, err error) {
 	defer func() {
 		if recover() != nil {
 			doc, err = nil, errPanic
 		}
 	}()
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	var first, second yaml.Node
-	if err := decoder.Decode(&first); errors.Is(err, io.EOF) {
-		return nil, nil
-	} else if err != nil {
-		return nil, err
+	var first, next yaml.Node
+	if err := decoder.Decode(&first); err != nil {
+		return nil, 0, unlessEOF(err)
 	}
-	switch err := decoder.Decode(&second); {
-	case errors.Is(err, io.EOF):
-	case err != nil:
-		return nil, err
-	default:
-		r.problem(second.Line, "", "a second document begins here: one file is one document, remove the line ---")
+	if err := decoder.Decode(&next); err != nil {
+		return &first, 0, unlessEOF(err)
 	}
-	return &first, nil
+	return &first, max(next.Line, 1), nil
 }
 
-var (
-	syntaxError  = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
-	unknownAlias = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
-)
+func unlessEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
 
-// syntax reports an error of the YAML parser. Its texts are constant but for two, which are replaced: one holds a value, the
-// other the name of an unknown anchor, and an unquoted secret that begins with * reads as one.
+var syntaxError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+
+// syntax reports an error of the YAML parser. Its texts are constant but for one, which has the name of an unknown anchor: an
+// unquoted secret that begins with * reads as one.
 func (r *reader) syntax(err error, text []byte) {
-	line, message := 1, "is not YAML"
+	from, message := 0, "unknown problem"
 	if m := syntaxError.FindStringSubmatch(err.Error()); m != nil {
-		line, _ = strconv.Atoi(m[1]) // no number: reported on line 1
-		message = "is not YAML: " + m[2]
-		if strings.Contains(m[2], "`") { // cannot decode !!str `the value` as a !!int
-			message = "is not YAML: a value does not fit its ! tag"
+		from, _ = strconv.Atoi(m[1]) // zero if it has none
+		message = m[2]
+	}
+	if strings.HasPrefix(message, "unknown anchor") {
+		message = "an alias (*) whose anchor (&) does not stand before it; put text that begins with * in quotes"
+	}
+	r.problem(syntaxLine(text, from), "", "is not YAML: "+message)
+}
+
+// syntaxLine returns the line that makes text no YAML: the one after the longest beginning that is some. The parser's own
+// line is where it noticed, or where the construct begins, or one before that; it is where the search begins in a long file.
+func syntaxLine(text []byte, from int) int {
+	if from--; from < 0 || bytes.Count(text, []byte("\n")) < maxSearch {
+		from = 0
+	}
+	found, read, length := from, 0, 0
+	for line := range bytes.Lines(text) {
+		read++
+		length += len(line)
+		if read <= from || read > from+maxSearch {
+			continue
 		}
-		if alias := unknownAlias.FindStringSubmatch(m[2]); alias != nil {
-			before, _, _ := bytes.Cut(text, []byte("*"+alias[1]))
-			line = 1 + bytes.Count(before, []byte("\n"))
-			message = "is not YAML: an alias (*) whose anchor (&) does not stand before it; put text that begins with * in quotes"
+		if _, _, err := parse(text[:length]); err == nil {
+			found = read
 		}
 	}
-	r.problem(line, "", strings.TrimSpace(message))
+	return found + 1
 }
+
+const maxSearch = 300 // lines
 
 // cause returns what the operating system said, without the path: a secret may stand where a path is expected.
 func cause(err error) string {

@@ -63,9 +63,13 @@ var (
 
 // owned tells whether a header is ours in any spelling that some server takes for the same name.
 func owned(name string) bool {
-	folded := strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
-	return slices.Contains(ownedHeaders, folded) ||
-		slices.ContainsFunc(ownedPrefixes, func(p string) bool { return strings.HasPrefix(folded, p) })
+	name = fold(name)
+	return slices.Contains(ownedHeaders, name) ||
+		slices.ContainsFunc(ownedPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+func fold(name string) string {
+	return strings.NewReplacer("_", "-", ".", "-").Replace(strings.ToLower(name))
 }
 
 var (
@@ -124,10 +128,10 @@ func (in *Integration) readHeaders(o *object) {
 			at.problem("%v", errHeader)
 		case owned(name):
 			at.problem("%v", errOwned)
-		case strings.EqualFold(name, in.InjectHeader):
+		case fold(name) == fold(in.InjectHeader):
 			at.problem("is the header of the credential, see inject: remove it")
 		default:
-			seen.check(at, strings.ToLower(name))
+			seen.check(at, fold(name))
 			return true
 		}
 		return false

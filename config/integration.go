@@ -1,7 +1,6 @@
 package config
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -59,12 +58,6 @@ type Integration struct {
 	resolutions map[string]resolution // by org; see Resolve
 }
 
-// OrgSetting is one org's values of an integration's placeholders.
-type OrgSetting struct {
-	EntityID string
-	Vars     map[string]string
-}
-
 func readIntegrations(n node) []*Integration {
 	o, ok := n.object()
 	if !ok {
@@ -75,9 +68,7 @@ func readIntegrations(n node) []*Integration {
 	}
 	var list []*Integration
 	routes, hosts := unique{}, unique{}
-	all := o.all()
-	for _, key := range o.keys {
-		item := all[key]
+	for key, item := range o.all() {
 		in, o := readIntegration(key, item)
 		list = append(list, in)
 		if in.Route != "" {
@@ -107,13 +98,15 @@ func readIntegration(key string, n node) (*Integration, *object) {
 	set(o.need("upstream"), &in.Upstream, upstreamURL)
 	in.readClient(o)
 	in.readEndpoints(o)
-	in.readOrgs(o)
+	orgs := in.readOrgs(o)
 	in.readTraffic(o)
 	in.readInjection(o)
 	in.readTimes(o)
-	in.checkTemplates(o)
 	in.resolutions = in.resolveAll()
-	in.checkResolved(o)
+	if orgs { // else a value may be missing because it is wrong
+		in.checkTemplates(o)
+		in.checkResolved(o)
+	}
 	o.close()
 	return in, o
 }
@@ -155,57 +148,6 @@ func (in *Integration) readEndpoints(o *object) {
 	in.readParams(o)
 }
 
-func (in *Integration) readOrgs(o *object) {
-	set(o.at("default_entity_id"), &in.DefaultEntityID, value)
-	in.DefaultVars = readVars(o.at("default_vars"))
-	settings, _ := o.at("org_settings").object()
-	all := settings.all()
-	for _, key := range settings.keys {
-		n := all[key]
-		if _, err := org(key); err != nil {
-			n.problem("%v", err)
-			continue
-		}
-		var own OrgSetting
-		entry, _ := n.object()
-		set(entry.at("entity_id"), &own.EntityID, value)
-		own.Vars = readVars(entry.at("vars"))
-		entry.close()
-		if in.OrgSettings == nil {
-			in.OrgSettings = map[string]OrgSetting{}
-		}
-		in.OrgSettings[key] = own
-	}
-	setList(o.at("only_orgs"), &in.OnlyOrgs, org)
-	in.Fallback = "global"
-	set(o.at("fallback"), &in.Fallback, oneOf("global", "none"))
-}
-
-// readVars reads the values of {vars.NAME}.
-func readVars(n node) map[string]string {
-	return readMap(n, func(at node, name string) bool {
-		if varPattern.MatchString(name) {
-			return true
-		}
-		at.problem("is no name of a variable: it must begin with a letter and hold letters, digits, _ - alone")
-		return false
-	}, value)
-}
-
-// readMap reads a mapping of names to single values. Nil: not given.
-func readMap(n node, allowed func(at node, name string) bool, parse func(string) (string, error)) map[string]string {
-	o, _ := n.object()
-	var m map[string]string
-	all := o.all()
-	for _, name := range o.keys {
-		var v string
-		if set(all[name], &v, parse) && allowed(all[name], name) {
-			putIn(&m, name, v)
-		}
-	}
-	return m
-}
-
 func (in *Integration) readTraffic(o *object) {
 	setList(o.at("methods"), &in.Methods, method)
 	if in.Methods == nil {
@@ -229,54 +171,4 @@ func (in *Integration) readTimes(o *object) {
 	timeouts.close()
 	set(o.at("default_token_lifetime"), &in.DefaultTokenLifetime, span)
 	set(o.at("refresh_token_idle_lifetime"), &in.RefreshTokenIdleLifetime, span)
-}
-
-// located returns where a templated text stands.
-func located(o *object, f field) node {
-	n := o.at(f.key)
-	if f.name == "" {
-		return n
-	}
-	m, _ := n.object()
-	return m.at(f.name)
-}
-
-// checkTemplates reports placeholders that no org could ever resolve.
-func (in *Integration) checkTemplates(o *object) {
-	all := in.values(OrgSetting{})
-	for org, own := range in.OrgSettings {
-		if in.OnlyOrgs == nil || slices.Contains(in.OnlyOrgs, org) {
-			maps.Copy(all, in.values(own))
-		}
-	}
-	for f := range in.templates() {
-		t, _ := parseTemplate(f.text) // checked when it was read
-		for _, name := range t.placeholders() {
-			if _, ok := all[name]; ok {
-				continue
-			}
-			where := "default_entity_id"
-			if v, ok := strings.CutPrefix(name, "vars."); ok {
-				where = "default_vars." + v
-			}
-			located(o, f).problem("{%s} has no value for any org: set %s, or org_settings", name, where)
-		}
-	}
-}
-
-// checkResolved reports values that make no valid host of a URL, such as one that is too long for a label.
-func (in *Integration) checkResolved(o *object) {
-	settings, _ := o.at("org_settings").object()
-	for org, r := range in.resolutions {
-		for _, f := range []field{{"upstream", "", r.Upstream}, {"authorization_url", "", r.AuthorizationURL}, {"token_url", "", r.TokenURL}, {"revocation_url", "", r.RevocationURL}} {
-			if f.text == "" || checkURL(f.text, false, true) == nil {
-				continue
-			}
-			n := settings.at(org)
-			if org == defaults {
-				n = o.at(f.key)
-			}
-			n.problem("its values make no valid URL of %s", f.key)
-		}
-	}
 }

@@ -6,9 +6,8 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 )
 
 // Proxy is the data listener.
@@ -58,7 +57,7 @@ func readProxy(n, callers node) Proxy {
 	set(o.at("drain_delay"), &p.DrainDelay, duration)
 	set(o.at("drain_timeout"), &p.DrainTimeout, span)
 	p.TLS = readTLS(o.at("tls"))
-	if !loopbackAddress(p.Listen) && !lists(callers) && !p.TrustNetwork {
+	if !loopbackAddress(p.Listen) && !callers.lists() && !p.TrustNetwork {
 		listen.problem("is not a loopback address: whoever reaches it could be any org; add callers, or proxy.trust_network: true if the network itself keeps others out")
 	}
 	o.close()
@@ -74,7 +73,7 @@ func readAuth(n node) Auth {
 	a.Operators = readOperators(o.at("operators"))
 	a.TLS = readTLS(o.at("tls"))
 	local := loopbackAddress(a.Listen)
-	if !local && !lists(o.at("operators")) {
+	if !local && !o.at("operators").lists() {
 		listen.problem("is not a loopback address: whoever reaches it could connect and disconnect; add auth.operators")
 	}
 	switch {
@@ -104,18 +103,13 @@ func readOps(n node) Ops {
 	return ops
 }
 
-// lists tells whether the file lists something there, be it right or wrong.
-func lists(n node) bool {
-	return n.given() && n.yaml.Kind == yaml.SequenceNode && len(n.yaml.Content) > 0
-}
-
 // listenAddress is HOST:PORT; an empty host is every address, port 0 any free port.
 func listenAddress(s string) (string, error) {
 	host, port, err := net.SplitHostPort(s)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
-	if err != nil || host != "" && !validHost(host) && net.ParseIP(host) == nil {
+	if err != nil || host != "" && !validHost(bracketed(host)) {
 		return "", errors.New("must be HOST:PORT, such as 127.0.0.1:8080 or :8080")
 	}
 	return s, nil
@@ -128,26 +122,14 @@ func loopbackAddress(listen string) bool {
 
 // checkPorts reports listeners that want the same port of the same address.
 func checkPorts(root *object) {
-	seen := map[string]string{}
+	seen := unique{}
 	for _, l := range []struct{ name, listen string }{{"proxy", proxyListen}, {"auth", authListen}, {"ops", opsListen}} {
-		section := root.at(l.name)
-		if section.given() && section.yaml.Kind != yaml.MappingNode {
-			continue
+		section, _ := root.at(l.name).object()
+		n := section.at("listen")
+		set(n, &l.listen, listenAddress)
+		if !strings.HasSuffix(l.listen, ":0") { // any free port
+			seen.check(n, l.listen)
 		}
-		n, listen := section, l.listen
-		for i := 0; section.given() && i+1 < len(section.yaml.Content); i += 2 {
-			if key := section.yaml.Content[i]; key.Value == "listen" {
-				n = node{n.reader, follow(section.yaml.Content[i+1]), section.path + ".listen", key.Line}
-				listen = n.yaml.Value
-			}
-		}
-		if _, port, err := net.SplitHostPort(listen); err != nil || port == "0" {
-			continue
-		}
-		if other, taken := seen[listen]; taken {
-			n.problem("is the address of %s.listen too: give each listener its own", other)
-		}
-		seen[listen] = l.name
 	}
 }
 

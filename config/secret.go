@@ -35,7 +35,7 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText implements encoding.TextMarshaler, which JSON, XML and YAML encoders use.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-var errInline = "must be {env: NAME} or {file: PATH}: a secret never stands in this file itself"
+const errInline = "must be {env: NAME} or {file: PATH}: a secret never stands in this file itself"
 
 // secret reads {env: NAME} or {file: PATH}. Nothing that is written there is printed but the name of a variable.
 func (n node) secret() (Secret, bool) {
@@ -59,17 +59,23 @@ func (n node) secret() (Secret, bool) {
 // secret reads the keys env and file of a mapping that may have others.
 func (o *object) secret() (Secret, bool) {
 	env, file := o.at("env"), o.at("file")
+	at, read := env, env.fromEnv
 	switch {
 	case env.given() && file.given():
 		o.problem("has both env and file: remove one")
-	case env.given():
-		return env.fromEnv()
+		return "", false
 	case file.given():
-		return file.fromFile()
-	default:
-		o.problem("%s", errInline)
+		at, read = file, file.fromFile
+	case !env.given():
+		o.problem("has neither env: NAME nor file: PATH: a secret never stands in this file itself")
+		return "", false
 	}
-	return "", false
+	s, ok := read()
+	if _, err := line(s.Reveal()); err != nil {
+		at.problem("the secret has a line break or another control character in it")
+		return "", false
+	}
+	return s, ok
 }
 
 var (

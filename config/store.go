@@ -1,9 +1,6 @@
 package config
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // Store says where connections are kept: File, or Redis if RedisURL is not empty.
 type Store struct {
@@ -34,7 +31,7 @@ func readStore(n, keys node) Store {
 		if file.given() {
 			redis.problem("stands beside store.file: there is one store, remove one of them")
 		}
-		if !lists(keys) {
+		if !keys.lists() {
 			keys.problem("is missing: with Redis every replica needs the same keys, `bifrost key new` makes one")
 		}
 	} else if !file.given() {
@@ -98,7 +95,7 @@ type unique map[string]node
 
 func (u unique) check(n node, value string) {
 	if first, ok := u[value]; ok {
-		n.problem("%s", fmt.Sprintf("is the same as %s on line %d: each needs its own", first.path, first.line))
+		n.problem("is the same as %s on line %d: each needs its own", first.path, first.line)
 		return
 	}
 	u[value] = n
