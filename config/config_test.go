@@ -1,23 +1,222 @@
 package config_test
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/config"
 )
 
-// secrets answers for every environment variable with a value that must never be printed.
-func secrets(name string) (string, bool) {
-	if name == "BIFROST_KEY" {
-		return "Q0FOQVJZLWtleS1DQU5BUlkta2V5LUNBTkFSWS1rZXk=", true
-	}
-	return "CANARY-" + name, true
+func TestWhatIsLeftOutHasItsDefault(t *testing.T) {
+	cfg := load(t, "testdata/minimal.yaml")
+	requireSame(t, &config.Config{
+		Proxy: config.Proxy{Listen: "127.0.0.1:8080", DrainTimeout: 25 * time.Second},
+		Auth:  config.Auth{Listen: "127.0.0.1:8081", PublicURL: "http://127.0.0.1:8081"},
+		Ops:   config.Ops{Listen: "127.0.0.1:8082"},
+		Store: config.Store{File: "./bifrost.db"},
+		Log:   config.Log{Level: "info", Format: "json", Requests: true},
+		Integrations: []*config.Integration{{
+			Name:                  "Graph",
+			Route:                 "/graph",
+			Upstream:              "https://graph.example.com",
+			Flow:                  "authorization_code",
+			ClientID:              "id",
+			ClientAuth:            "post",
+			ClientSecret:          "CANARY-SECRET",
+			AuthorizationURL:      "https://login.example.com/authorize",
+			TokenURL:              "https://login.example.com/token",
+			PKCE:                  "s256",
+			RefreshTokens:         "reusable",
+			Fallback:              "global",
+			InjectHeader:          "Authorization",
+			InjectFormat:          "Bearer {access_token}",
+			Methods:               []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"},
+			ReplayBodyLimit:       64 << 10,
+			DialTimeout:           10 * time.Second,
+			ResponseHeaderTimeout: time.Minute,
+			DefaultTokenLifetime:  time.Hour,
+		}},
+	}, cfg)
+	require.Equal(t, []string{"testdata/minimal.yaml"}, cfg.Files())
 }
 
-func TestTheExampleLoads(t *testing.T) {
-	cfg, err := config.Load("../deploy/bifrost.example.yaml", secrets)
+func TestEveryKeyIsRead(t *testing.T) {
+	cfg := load(t, "testdata/full.yaml")
+	rules := []string{"GET /v1.0/**", "* /users/*/photo", "POST /a%2Fb/"}
+	second := load(t, "testdata/minimal.yaml").Integrations[0]
+	second.Name, second.Route, second.Upstream = "Second", "/second", "http://127.0.0.1:9999"
+	second.Flow, second.ClientID = "client_credentials", "12345"
+	second.AuthorizationURL, second.TokenURL = "", "http://localhost:9998/token"
+	second.InjectHeader, second.InjectFormat, second.InjectQuery = "", "{access_token}", "key"
+	requireSame(t, &config.Config{
+		Proxy: config.Proxy{
+			Listen:            "0.0.0.0:9080",
+			PublicURL:         "https://api.bifrost.example.com",
+			TrustNetwork:      true,
+			IncludeConnectURL: true,
+			DrainDelay:        5 * time.Second,
+			DrainTimeout:      time.Minute,
+		},
+		Auth: config.Auth{
+			Listen:    "[::1]:9081",
+			PublicURL: "https://bifrost.example.com/bifrost",
+			Operators: []config.Operator{{Name: "ops@example.com", Token: "CANARY-TOKEN"}, {Name: "ops", Token: "CANARY-from-a-file"}},
+		},
+		Ops:   config.Ops{Listen: "localhost:9082", PProf: true, PerOrgMetrics: new(false)},
+		Store: config.Store{RedisURL: "rediss://:CANARY@redis.example.com:6379"},
+		Log:   config.Log{Level: "debug", Format: "text"},
+		EncryptionKeys: []config.Key{
+			{ID: "2026-11", Bytes: "CANARY-key-CANARY-key-CANARY-key"},
+			{ID: "2025-11-01", Bytes: "CANARY-key-CANARY-key-CANARY-kex"},
+		},
+		Callers: []config.Caller{{
+			Name: "jobs", Key: "CANARY-from-a-file", Orgs: []string{"*", "@global", "acme"}, Integrations: []string{"Full", "*"}, Allow: rules,
+		}},
+		Integrations: []*config.Integration{{
+			Name:                     "Full",
+			Description:              "Everything",
+			Route:                    "/full/v1",
+			Hosts:                    []string{"graph.local", "localhost:8080"},
+			Upstream:                 "https://{vars.region}.graph.example.com/api",
+			Flow:                     "authorization_code",
+			ClientID:                 "11111111-2222-3333-4444-555555555555",
+			ClientSecret:             "CANARY-SECRET",
+			ClientAuth:               "basic",
+			AuthorizationURL:         "https://login.example.com/{entity_id}/authorize?tenant={vars.region}",
+			TokenURL:                 "https://login.example.com/{entity_id}/token",
+			RevocationURL:            "https://login.example.com/{entity_id}/revoke",
+			Issuer:                   "https://login.example.com/",
+			Audience:                 "https://graph.example.com",
+			Scopes:                   []string{"offline_access", "Directory.Read.All"},
+			PKCE:                     "off",
+			RefreshTokens:            "one_time",
+			AuthorizationParams:      map[string]string{"prompt": "consent"},
+			TokenParams:              map[string]string{"resource": "https://graph.example.com/{entity_id}"},
+			Headers:                  map[string]string{"X-Region": "region={vars.region}"},
+			DefaultEntityID:          "common",
+			DefaultVars:              map[string]string{"region": "eu"},
+			OrgSettings:              map[string]config.OrgSetting{"acme": {EntityID: "contoso.onmicrosoft.com", Vars: map[string]string{"region": "us"}}, "globex": {}},
+			OnlyOrgs:                 []string{"acme", "globex"},
+			Fallback:                 "none",
+			InjectHeader:             "X-Api-Key",
+			InjectFormat:             "Token {access_token}",
+			Methods:                  []string{"GET", "PROPFIND"},
+			Allow:                    rules,
+			Deny:                     []string{"POST /v1.0/$batch"},
+			WebSocket:                true,
+			RewriteLinks:             true,
+			MaxBody:                  10 << 20,
+			ReplayBodyLimit:          128 << 10,
+			DialTimeout:              time.Second,
+			ResponseHeaderTimeout:    2 * time.Second,
+			TokenTimeout:             3 * time.Second,
+			DefaultTokenLifetime:     30 * time.Minute,
+			RefreshTokenIdleLifetime: 90 * 24 * time.Hour,
+		}, second},
+	}, cfg)
+	require.Equal(t, []string{"testdata/full.yaml", "testdata/secret"}, cfg.Files())
+}
+
+func TestTheExampleLoadsAndShowsEveryKey(t *testing.T) {
+	example, err := os.ReadFile("../deploy/bifrost.example.yaml")
 	require.NoError(t, err)
-	require.Len(t, cfg.Integrations, 2)
+	load(t, "../deploy/bifrost.example.yaml")
+
+	full, err := os.ReadFile("testdata/full.yaml")
+	require.NoError(t, err)
+	for _, m := range regexp.MustCompile(`\b([a-z_]+): `).FindAllStringSubmatch(string(full), -1) {
+		require.Regexp(t, `\b`+m[1]+`: `, string(example))
+	}
+}
+
+func TestTheEnvironmentIsTheProcessesUnlessAnotherIsGiven(t *testing.T) {
+	t.Setenv("SECRET", "CANARY-real")
+	cfg, err := config.Load("testdata/minimal.yaml", nil)
+	require.NoError(t, err)
+	require.Equal(t, "CANARY-real", cfg.Integrations[0].ClientSecret.Reveal())
+}
+
+func TestAFileThatCannotBeReadIsAProblem(t *testing.T) {
+	_, err := config.Load(filepath.Join(t.TempDir(), "none.yaml"), badEnv)
+	require.Equal(t, []string{"1: cannot be read: no such file or directory"}, problems(t, err))
+}
+
+func TestListenersBeyondLoopbackAreFineWithSomebodyToAsk(t *testing.T) {
+	cfg := load(t, write(t, `
+proxy: {listen: ":8080"}
+auth: {listen: "0.0.0.0:0", public_url: "https://bifrost.example.com", operators: [{name: ops, token: {env: TOKEN}}]}
+ops: {listen: "0.0.0.0:0"}
+callers: [{name: a, key: {env: A}, orgs: [acme], integrations: [Graph]}]
+`+minimal(t)))
+	require.Equal(t, ":8080", cfg.Proxy.Listen)
+	require.Equal(t, "https://bifrost.example.com", cfg.Auth.PublicURL)
+}
+
+// load loads a good file.
+func load(t *testing.T, file string) *config.Config {
+	t.Helper()
+	cfg, err := config.Load(file, func(name string) (string, bool) {
+		if name == "BIFROST_KEY" {
+			name = "KEY"
+		}
+		return badEnv(name)
+	})
+	require.NoError(t, err)
+	return cfg
+}
+
+// minimal is the minimal configuration with replacements, old and new in turn. It ends inside its one integration, Graph.
+func minimal(t testing.TB, replacements ...string) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/minimal.yaml")
+	require.NoError(t, err)
+	return strings.NewReplacer(replacements...).Replace(string(text))
+}
+
+// write returns a file with the text.
+func write(t testing.TB, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "bifrost.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
+// requireSame compares configurations, secrets included.
+func requireSame(t *testing.T, want, got *config.Config) {
+	t.Helper()
+	require.JSONEq(t, asJSON(t, want), asJSON(t, got))
+	require.Equal(t, revealed(want), revealed(got))
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	require.NoError(t, err)
+	require.NotContains(t, string(text), "CANARY")
+	return string(text)
+}
+
+// revealed lists every secret of a configuration.
+func revealed(cfg *config.Config) []string {
+	list := []string{cfg.Store.RedisURL.Reveal()}
+	for _, k := range cfg.EncryptionKeys {
+		list = append(list, k.Bytes.Reveal())
+	}
+	for _, o := range cfg.Auth.Operators {
+		list = append(list, o.Token.Reveal())
+	}
+	for _, c := range cfg.Callers {
+		list = append(list, c.Key.Reveal())
+	}
+	for _, in := range cfg.Integrations {
+		list = append(list, in.ClientSecret.Reveal())
+	}
+	return list
 }

@@ -57,8 +57,8 @@ func checkQuery(at node, address string, reserved []string, params map[string]st
 var (
 	ownedHeaders = []string{"authorization", "connection", "content-length", "cookie", "expect", "forwarded", "host", "http2-settings",
 		"keep-alive", "te", "trailer", "traceparent", "tracestate", "transfer-encoding", "upgrade", "via", "x-http-method",
-		"x-http-method-override", "x-method-override", "x-original-url", "x-real-ip", "x-request-id", "x-rewrite-url"}
-	ownedPrefixes = []string{"proxy-", "sec-", "x-bifrost-", "x-forwarded-", "x-org-"}
+		"x-forwarded", "x-http-method-override", "x-method-override", "x-real-ip", "x-request-id", "x-rewrite-url"}
+	ownedPrefixes = []string{"proxy-", "sec-", "x-bifrost-", "x-forwarded-", "x-org-", "x-original-"}
 )
 
 // owned tells whether a header is ours in any spelling that some server takes for the same name.

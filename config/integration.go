@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +58,12 @@ type Integration struct {
 	RefreshTokenIdleLifetime time.Duration // default 0: unknown
 
 	resolutions map[string]resolution // by org; see Resolve
+}
+
+// Format prints the name alone, for every verb. Without it, a verb that does not fit a pointer, such as %s, prints the fields
+// as they are: fmt calls no methods while it reports a bad verb.
+func (in *Integration) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, in.Name) // f is a buffer
 }
 
 func readIntegrations(n node) []*Integration {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -52,14 +53,15 @@ func hasDotSegment(p string) bool {
 				return true
 			}
 		}
-		decoded, err := url.PathUnescape(p)
-		if err != nil {
-			return false
-		}
-		p = decoded
+		p = escape.ReplaceAllStringFunc(p, func(e string) string {
+			c, _ := strconv.ParseUint(e[1:], 16, 8)
+			return string([]byte{byte(c)})
+		})
 	}
 	return false
 }
+
+var escape = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 
 var (
 	methodPattern = regexp.MustCompile(`^[A-Z][A-Z-]{0,31}$`)
@@ -77,14 +79,14 @@ func method(s string) (string, error) {
 	return s, nil
 }
 
-// rule is "METHOD /path": a segment * is any one, ** at the end is any rest, none included.
+// rule is "METHOD /path": METHOD * is any, a segment * is any one, ** at the end is any rest, none included.
 func rule(s string) (string, error) {
 	verb, path, ok := strings.Cut(s, " ")
 	if !ok || !strings.HasPrefix(path, "/") {
 		return "", errors.New(`must be "METHOD /path", such as "GET /v1.0/users/**"`)
 	}
-	if _, err := method(verb); err != nil {
-		return "", errors.New("begins with no HTTP method that can be proxied: write it in upper case, such as GET")
+	if _, err := method(verb); err != nil && verb != "*" {
+		return "", errors.New("begins with no HTTP method that can be proxied: write it in upper case, such as GET, or * for any")
 	}
 	if !rulePath.MatchString(path) {
 		return "", errors.New("has a character that may not stand in a path unencoded: a rule is about the path alone")

@@ -168,13 +168,13 @@ func key32(s Secret) (Secret, error) {
 	return Secret(raw), nil
 }
 
-var sendable = regexp.MustCompile(`^[\x21-\x7e]+$`)
+var sendable = regexp.MustCompile(`^[\x21-\x7e]{1,512}$`)
 
 // credential reads a secret that its owner sends in an HTTP header.
 func (n node) credential() (Secret, bool) {
 	s, ok := n.secret()
 	if ok && !sendable.MatchString(s.Reveal()) {
-		n.problem("must be printable ASCII without spaces: it is sent in an HTTP header")
+		n.problem("must be at most 512 characters of printable ASCII without spaces: it is sent in an HTTP header")
 		return "", false
 	}
 	return s, ok
