@@ -111,7 +111,7 @@ func (t *tour) connect(ctx context.Context, org, user string) error {
 	if err != nil {
 		return err
 	}
-	t.say("Integrations screen: Connect %s", org)
+	t.say("Integrations screen: Connect, beside %s", org)
 	ticket, err := t.browser.submit(ctx, screen, button, url.Values{"org": {org}})
 	if err != nil {
 		return err

@@ -80,7 +80,7 @@ func listenAll(first, count int) ([]net.Listener, error) {
 		}
 		socket, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%w: is it taken? -port N uses other ports, -port 0 any free ones", err), closeAll(sockets))
+			return nil, errors.Join(fmt.Errorf("%w (-port N uses other ports, -port 0 any free ones)", err), closeAll(sockets))
 		}
 		sockets = append(sockets, socket)
 	}

@@ -30,7 +30,7 @@ func walk(ctx context.Context, d *demo, out io.Writer) error {
 		{"Nobody has connected yet: a request fails, and says why", t.notConnected},
 		{"An operator connects acme, whose administrator consents at the provider", t.connectAcme},
 		{"A workflow calls the API through the proxy, with nothing but the org's name", t.callAcme},
-		{"The next page comes through the proxy, too", t.nextPage},
+		{"The answer links its next page, which comes through the proxy as well", t.nextPage},
 		{fmt.Sprintf("Access tokens live %v: later calls use a refreshed one", t.life), t.refreshed},
 		{"An operator connects Global; initech, which never connected, falls back to it", t.fallBack},
 		{"acme's administrator withdraws the consent: acme fails, and never falls back", t.broken},
@@ -69,13 +69,16 @@ func (t *tour) nextPage(ctx context.Context) error {
 		return fmt.Errorf("the first page has no link to a next one: %q", first.NextLink)
 	}
 	t.say("@odata.nextLink: %s", first.NextLink)
-	second, err := t.call(ctx, "acme", "/v1.0/users?"+link.RawQuery)
+	path := "/v1.0/users?" + link.RawQuery
+	t.say("$ curl -H 'X-Org-ID: acme' '%s%s%s'", t.proxy, route, path)
+	second, err := t.call(ctx, "acme", path)
 	if err != nil {
 		return err
 	}
 	if second.status != 200 || len(second.Value) == 0 || second.Value[0].ID == first.Value[0].ID {
 		return fmt.Errorf("the next page was not the next page: status %d, %v", second.status, second.Value)
 	}
+	t.say("200, from %s on", second.Value[0].UserPrincipalName)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -49,5 +50,32 @@ func anySecret(name string) (string, bool) {
 		return base64.StdEncoding.EncodeToString(make([]byte, 32)), true
 	default:
 		return "CANARY-" + strings.Repeat(name, 3), true
+	}
+}
+
+// TestAlertsAndReadmeNameMetricsThatExist keeps a renamed metric from silencing an alert: an expression over a metric that
+// nobody publishes is no error to Prometheus.
+func TestAlertsAndReadmeNameMetricsThatExist(t *testing.T) {
+	published := map[string]bool{}
+	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, name := range regexp.MustCompile(`"(bifrost_\w+)"`).FindAllSubmatch(source, -1) {
+			published[string(name[1])] = true
+		}
+		return err
+	})
+	require.NoError(t, err)
+
+	for _, file := range []string{"../../deploy/alerts.yaml", "../../README.md"} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		names := regexp.MustCompile(`\bbifrost_\w+`).FindAllString(string(text), -1)
+		require.NotEmpty(t, names)
+		for _, name := range names {
+			require.True(t, published[name] || published[strings.TrimSuffix(name, "_count")], "%s names %s", file, name)
+		}
 	}
 }
