@@ -28,7 +28,8 @@ const (
 
 // swapScript is replaceable in Lua. KEYS: mark, row, index. ARGV: id, name, previous version (3), next version (3), due, dead,
 // sealed, life of a tombstone, channel. A stored row that is the next one already is the success of an earlier try whose
-// reply was lost: no two seals are equal.
+// reply was lost: no two seals are equal. DEL comes first because Redis, when it is full, lets a script finish that has
+// written: a rotated token lands although no new lease is given.
 var swapScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'emptied' end
 local old = redis.call('HMGET', KEYS[2], 'g', 'n', 'r', 'x', 'b')
