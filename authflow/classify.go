@@ -68,19 +68,19 @@ func meansOverload(m members) bool {
 
 // classify reads an answer. This is the whole table:
 //
-//	2xx with a usable access token                      granted
-//	2xx without one, cut short, garbled, or with both   ambiguous
-//	2xx or 4xx with a listed error code                 the code's verdict
-//	2xx with server_error, or with an unlisted code     ambiguous
-//	3xx, other 4xx (429 whatever it says)               transient
-//	408, 425, 5xx (whatever they say)                   transient; ambiguous if the POST must not be made again
+//	2xx with a usable access token                       granted
+//	2xx without one, garbled, or with an error as well   ambiguous
+//	2xx or 4xx with a listed error code                  the code's verdict
+//	2xx with server_error, or with an unlisted code      ambiguous
+//	3xx, other 4xx (429 whatever it says)                transient
+//	408, 425, 5xx (whatever they say)                    transient; ambiguous if the POST must not be made again
 //
 // Retry-After is kept whatever the class.
 func classify(a *tokenAnswer, how asking) reply {
 	r := reply{code: "other", status: a.status, received: a.ended.Round(0), retryAfter: retryAfter(a.header.Get("Retry-After"), a.ended)}
-	m, err := normalise(a.body)
-	readable := err == nil && a.complete
-	if _, listed := verdictOn(m.problem); readable && listed {
+	m, err := normalise(a.body, a.complete)
+	readable := err == nil
+	if _, listed := verdictOn(m.problem); listed {
 		r.code = m.problem
 	}
 	switch {

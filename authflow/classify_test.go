@@ -2,6 +2,7 @@ package authflow
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ func TestClassification(t *testing.T) {
 	json := func(status int, body string) authflowtest.Behaviour {
 		return authflowtest.Raw(status, "application/json", body)
 	}
+	cutForm := authflowtest.Form()
+	cutForm.Cut = true
 	differs := func(c class) *class { return &c }
 	for name, c := range map[string]struct {
 		answer authflowtest.Behaviour
@@ -34,6 +37,7 @@ func TestClassification(t *testing.T) {
 		"a byte order mark":               {authflowtest.Wrap("\ufeff", ""), granted, nil, "", 0},
 		"space before":                    {authflowtest.Wrap("\r\n ", ""), granted, nil, "", 0},
 		"bytes after":                     {authflowtest.Wrap("", "\n<!-- served by 7 -->"), granted, nil, "", 0},
+		"1 MiB after":                     {authflowtest.Wrap("", string(make([]byte, 1<<20))), granted, nil, "", 0},
 		"a second object after":           {authflowtest.Wrap("", `{"access_token":"x"}`), granted, nil, "", 0},
 		"a numeric refresh token":         {authflowtest.NumericRefresh(), granted, nil, "", 0},
 		"no refresh token":                {authflowtest.Without("refresh_token"), granted, nil, "", 0},
@@ -57,11 +61,12 @@ func TestClassification(t *testing.T) {
 		"a token and an error":           {authflowtest.Member("error", `"invalid_grant"`), ambiguous, nil, "invalid_grant", 0},
 		"truncated JSON":                 {authflowtest.Truncate(40), ambiguous, nil, "other", 0},
 		"a body cut short":               {authflowtest.CutBody(), ambiguous, nil, "other", 0},
+		"a form cut short":               {cutForm, ambiguous, nil, "other", 0},
 		"an empty 200":                   {json(200, ""), ambiguous, nil, "other", 0},
 		"a 204":                          {authflowtest.Status(204, ""), ambiguous, nil, "other", 0},
 		"an array":                       {json(200, `["CANARY"]`), ambiguous, nil, "other", 0},
 		"HTML with 200":                  {authflowtest.HTML(200), ambiguous, nil, "other", 0},
-		"more than 1 MiB":                {authflowtest.Wrap("", string(make([]byte, 1<<20))), ambiguous, nil, "other", 0},
+		"1 MiB before":                   {authflowtest.Wrap(strings.Repeat(" ", 1<<20), ""), ambiguous, nil, "other", 0},
 		"ok false with 200":              {json(200, `{"ok":false,"error":"internal_error"}`), ambiguous, nil, "other", 0},
 		"server_error with 200":          {authflowtest.OAuthError(200, "server_error"), ambiguous, nil, "server_error", 0},
 

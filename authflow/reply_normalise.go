@@ -26,15 +26,18 @@ func (m members) bearer() bool { return m.tokenType == "" || strings.EqualFold(m
 var errMalformed = errors.New("malformed token answer")
 
 // normalise reads a body whatever its label says: JSON, or a form. A byte order mark before and anything after the JSON
-// object are ignored; numbers are as good as strings. It returns errMalformed for what it cannot trust as a whole; an answer
-// without a token or an error is no error.
-func normalise(body []byte) (members, error) {
+// object are ignored, and numbers are as good as strings. A body that is not complete may be JSON alone, which shows its own end.
+// It returns errMalformed for what it cannot trust as a whole; an answer without a token or an error is no error.
+func normalise(body []byte, complete bool) (members, error) {
 	body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\ufeff")))
-	read := readForm
-	if bytes.HasPrefix(body, []byte("{")) {
-		read = readObject
+	var raw map[string]json.RawMessage
+	err := errMalformed
+	switch {
+	case bytes.HasPrefix(body, []byte("{")):
+		raw, err = readObject(body)
+	case complete:
+		raw, err = readForm(body)
 	}
-	raw, err := read(body)
 	if err != nil {
 		return members{}, err
 	}
@@ -103,9 +106,7 @@ func keepMember(raw map[string]json.RawMessage, seen map[string]bool, key string
 			return errMalformed
 		}
 		seen[name] = true
-		if key == name {
-			raw[key] = value
-		}
+		raw[key] = value // in another case it is nobody's
 	}
 	return nil
 }

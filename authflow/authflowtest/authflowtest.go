@@ -4,8 +4,8 @@
 // and of refresh tokens, with revocation of the whole grant on reuse. It can [Provider.Misbehave] in every way that token
 // endpoints are known to, it counts what it is asked, and it knows of each token whose it is.
 //
-// It is an [http.Handler]. [New] serves it over real HTTP; [NewProvider] with [Provider.Transport] needs no socket, so that it
-// works inside a testing/synctest bubble.
+// It is an [http.Handler]. [New] serves it over real HTTP; [InMemory] with [Provider.Transport] needs no socket, so that it
+// works inside a testing/synctest bubble; [NewProvider] needs no test at all.
 package authflowtest
 
 import (
@@ -99,6 +99,14 @@ func New(t testing.TB, cfg Config) *Provider {
 	t.Cleanup(srv.Close)
 	t.Cleanup(p.Close) // runs first: a held POST would keep the server from closing
 	p.setBase(srv.URL)
+	return p
+}
+
+// InMemory returns a Provider that listens nowhere and is closed when the test ends. Inside a synctest bubble use this, with
+// that bubble's t: a POST that is still being held would otherwise count as a deadlock.
+func InMemory(t testing.TB, cfg Config) *Provider {
+	p := NewProvider(cfg)
+	t.Cleanup(p.Close)
 	return p
 }
 

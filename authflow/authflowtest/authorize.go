@@ -14,8 +14,8 @@ import (
 
 // authorizeRequest is what a code is bound to.
 type authorizeRequest struct {
-	redirectURI, state, challenge string
-	scopes                        []string
+	redirectURI, challenge string
+	scopes                 []string
 }
 
 // serveAuthorize is the authorization endpoint (RFC 6749 section 4.1.1). Where the redirect URI cannot be trusted the answer

@@ -59,7 +59,7 @@ func TestDroppedConnections(t *testing.T) {
 
 func TestSlowAnswersAndClientsThatLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := authflowtest.NewProvider(authflowtest.Config{Refresh: authflowtest.OneTime})
+		p := authflowtest.InMemory(t, authflowtest.Config{Refresh: authflowtest.OneTime})
 		first := p.Issue("alice")
 		p.Misbehave(authflowtest.SlowBefore(20 * time.Second))
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
@@ -105,7 +105,7 @@ func TestGatesHoldPOSTs(t *testing.T) {
 
 func TestMaxConcurrentCountsPOSTsThatOverlap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := authflowtest.NewProvider(authflowtest.Config{})
+		p := authflowtest.InMemory(t, authflowtest.Config{})
 		p.MisbehaveAlways(authflowtest.SlowAfter(time.Second))
 		var wg sync.WaitGroup
 		for range 3 {

@@ -62,7 +62,7 @@ func TestOneTimeReuseRevokesTheFamily(t *testing.T) {
 
 func TestRotatingTokensHaveAGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := authflowtest.NewProvider(authflowtest.Config{Refresh: authflowtest.Rotating, Grace: 10 * time.Second})
+		p := authflowtest.InMemory(t, authflowtest.Config{Refresh: authflowtest.Rotating, Grace: 10 * time.Second})
 		first := p.Issue("alice")
 		status, _, _ := refresh(t, p, first.Refresh)
 		require.Equal(t, 200, status)
@@ -78,7 +78,7 @@ func TestRotatingTokensHaveAGrace(t *testing.T) {
 
 func TestAccessTokensExpireAndDieOnRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := authflowtest.NewProvider(authflowtest.Config{Lifetime: 5 * time.Second, AccessDies: true})
+		p := authflowtest.InMemory(t, authflowtest.Config{Lifetime: 5 * time.Second, AccessDies: true})
 		first := p.Issue("alice")
 		alive := func(value string) bool { token, _ := p.Lookup(value); return token.Alive }
 		require.True(t, alive(first.Access))
