@@ -60,12 +60,8 @@ func (c *console) confirmDisconnect(w http.ResponseWriter, r *http.Request, v vi
 	look := viewOf(r)
 	data := struct {
 		Row            row
-		Fallback       bool
 		Action, Cancel string
-	}{
-		c.row(con, flowOf(in) == authflow.ClientCredentials, time.Now(), look, v), in.Fallback,
-		c.pathOf(in.Name, "disconnect"), c.screenURL(look, nil),
-	}
+	}{c.row(in, con, time.Now(), look, v), c.pathOf(in.Name, "disconnect"), c.screenURL(look, nil)}
 	authflow.Page{Title: "Disconnect", Body: render("disconnect", data), Home: c.path("/integrations")}.Write(w, http.StatusOK)
 }
 

@@ -22,7 +22,7 @@ func parseOrg(s string) (tokenstore.Org, error) {
 		return tokenstore.Org(s), nil
 	}
 	return "", &failure{status: http.StatusBadRequest, code: "org_invalid",
-		detail: "An organisation's id begins with a letter or digit, goes on with letters, digits, dots, dashes or underscores, and has at most 128 of them."}
+		detail: "An organization's id begins with a letter or digit, goes on with letters, digits, dots, dashes or underscores, and has at most 128 of them."}
 }
 
 // calls are the API's handlers of one path, by method. They return the answer's body, nil for 204, or why there is none.

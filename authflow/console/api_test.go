@@ -20,7 +20,7 @@ const acme = "/integrations/Microsoft_Graph/connections/acme"
 const (
 	wantAcme = `{"org":"acme","status":"needs_reconnect","pending_since":"2026-11-20T09:59:00Z",` +
 		`"last_error":{"code":"invalid_grant","text":"The provider refused the grant.","time":"2026-11-20T10:00:00Z"},` +
-		`"expires_at":null,"last_refresh_at":null,"next_refresh_at":null,"has_refresh_token":false,"scopes":[],"scopes_missing":[],` +
+		`"expires_at":null,"last_refresh_at":null,"next_refresh_at":null,"has_refresh_token":true,"scopes":[],"scopes_missing":[],` +
 		`"entity_id":"","connected_at":null,"connected_by":"\u003cb\u003e\"eve\"\u003c/b\u003e"}`
 	wantGlobal = `{"org":"@global","status":"active","pending_since":null,"last_error":null,"expires_at":"2026-11-20T10:00:00Z",` +
 		`"last_refresh_at":"2026-11-20T09:00:00Z","next_refresh_at":"2026-11-20T09:50:00Z","has_refresh_token":true,` +

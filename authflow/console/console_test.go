@@ -263,12 +263,30 @@ func sampleBroker() *broker {
 		connections: []authflow.Connection{
 			graph(tokenstore.Global, authflow.Connection{Status: authflow.Active, ExpiresAt: at, LastRefresh: at.Add(-time.Hour), NextRefresh: at.Add(-10 * time.Minute),
 				HasRefresh: true, Scopes: []string{"offline_access"}, ScopesMissing: []string{"User.Read"}, EntityID: "common", ConnectedAt: at.Add(-48 * time.Hour), ConnectedBy: "ops"}),
-			graph("acme", authflow.Connection{Status: authflow.NeedsReconnect, PendingSince: at.Add(-time.Minute),
+			graph("acme", authflow.Connection{Status: authflow.NeedsReconnect, HasRefresh: true, PendingSince: at.Add(-time.Minute),
 				LastError: &authflow.LastError{Code: "invalid_grant", Text: "The provider refused the grant.", Time: at}, ConnectedBy: `<b>"eve"</b>`}),
 			graph("degraded.org", authflow.Connection{Status: authflow.Degraded, HasRefresh: true, ExpiresAt: at.Add(time.Hour)}),
 			graph("expiring-org", authflow.Connection{Status: authflow.Expiring, ExpiresAt: at}),
 			graph("globex", authflow.Connection{Status: authflow.NotConnected, Fallback: true}),
 			{Slot: tokenstore.Slot{Integration: "Private", Org: tokenstore.Global}, Status: authflow.NotConnected},
 		},
+	}
+}
+
+func TestNewRefusesWhatCannotWork(t *testing.T) {
+	token := func() string { return operatorToken }
+	for name, change := range map[string]func(*console.Config){
+		"no broker":                   func(cfg *console.Config) { cfg.Broker = nil },
+		"no public URL":               func(cfg *console.Config) { cfg.PublicURL = "" },
+		"nowhere to keep sessions":    func(cfg *console.Config) { cfg.Sessions = nil },
+		"an operator without a name":  func(cfg *console.Config) { cfg.Operators = []console.Operator{{Token: token}} },
+		"an operator without a token": func(cfg *console.Config) { cfg.Operators = []console.Operator{{Name: "ops"}} },
+		"two operators of one name":   func(cfg *console.Config) { cfg.Operators = []console.Operator{{"ops", token}, {"ops", token}} },
+	} {
+		cfg := console.Config{Broker: sampleBroker(), Sessions: &shelf{}, PublicURL: "https://bifrost.example.com",
+			Operators: []console.Operator{{Name: "ops", Token: token}}}
+		change(&cfg)
+		_, err := console.New(cfg)
+		require.Error(t, err, name)
 	}
 }

@@ -35,7 +35,7 @@ func (f *failure) Error() string {
 // titles are the codes that this package can answer, with their titles.
 var titles = map[string]string{
 	"bad_request":              "The request is malformed",
-	"org_invalid":              "That is not an organisation's id",
+	"org_invalid":              "That is not an organization's id",
 	"operator_unauthenticated": "An operator's token is needed",
 	"operator_forbidden":       "Not allowed",
 	"not_found":                "There is no such thing",
@@ -62,7 +62,7 @@ var reasons = []struct {
 }{
 	{authflow.ErrUnknownIntegration, 404, "not_found", "There is no integration of this name."},
 	{authflow.ErrNotConnected, 424, "not_connected", "This connection was never made, or has been disconnected."},
-	{authflow.ErrUnresolved, 424, "not_connected", "A placeholder of this integration has no value for this organisation."},
+	{authflow.ErrUnresolved, 424, "not_connected", "A placeholder of this integration has no value for this organization."},
 	{authflow.ErrReconnect, 424, "needs_reconnect", "The grant is dead: only a new consent helps."},
 	{authflow.ErrGrantRefused, 422, "grant_refused", "The provider refused the refresh token; nothing was changed."},
 	{authflow.ErrPending, 503, "refresh_pending", "A refresh is still running; its result will show here."},
@@ -146,7 +146,7 @@ func (f *failure) write(w http.ResponseWriter, requestID, integration, org strin
 	}
 	w.WriteHeader(f.status)
 	_ = json.NewEncoder(w).Encode(problem{ // a client that has gone is not our failure
-		Type: "about:blank", Title: f.title(), Status: f.status, Detail: f.detail, Code: f.code, Retryable: f.retryable(),
+		Type: "urn:bifrost:problem:" + f.code, Title: f.title(), Status: f.status, Detail: f.detail, Code: f.code, Retryable: f.retryable(),
 		RequestID: requestID, Integration: integration, Org: org,
 	})
 }

@@ -1,6 +1,9 @@
 package console_test
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"testing"
 
@@ -123,6 +126,18 @@ func TestAFormTokenIsGoodForItsOwnCookieAlone(t *testing.T) {
 	r.Header.Del("Sec-Fetch-Site")
 	r.Header.Set("Origin", "null")
 	require.Equal(t, http.StatusForbidden, theirs.do(r).Code)
+}
+
+// A key of no bytes is known to everybody.
+func TestAFormTokenNeedsACookie(t *testing.T) {
+	s := newSite(t, openMode)
+	s.broker.disconnect = func(tokenstore.Slot, string) error { t.Error("disconnected"); return nil }
+	mac := hmac.New(sha256.New, nil)
+	mac.Write([]byte("bifrost form"))
+	r := s.form("/integrations/Microsoft_Graph/disconnect", "org", "acme", "form", base64.RawURLEncoding.EncodeToString(mac.Sum(nil)))
+	r.Header.Del("Sec-Fetch-Site")
+	r.Header.Set("Origin", "null")
+	require.Equal(t, http.StatusForbidden, s.do(r).Code)
 }
 
 func TestASignInFromAnotherSiteIsRefused(t *testing.T) {

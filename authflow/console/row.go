@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
@@ -13,7 +14,8 @@ type row struct {
 	authflow.Connection
 	Global        bool
 	Label         string // the status in words
-	Minted        bool
+	Minted        bool   // client_credentials: nobody consents
+	Shared        bool   // other organizations fall back to the global connection
 	Expires       *moment
 	Refreshed     *moment
 	Next          *moment
@@ -35,16 +37,17 @@ var labels = map[authflow.Status]string{
 	authflow.NeedsReconnect: "Needs reconnect",
 }
 
-func (c *console) row(con authflow.Connection, minted bool, now time.Time, look view, v visit) row {
-	name := con.Slot.Integration
+// row makes the row of one of in's connections; look is the view that its buttons lead back to.
+func (c *console) row(in *authflow.Integration, con authflow.Connection, now time.Time, look view, v visit) row {
 	ask := look.values()
 	ask.Set("org", string(con.Slot.Org))
 	r := row{
-		Connection: con, Global: con.Slot.Org == tokenstore.Global, Label: labels[con.Status], Minted: minted,
+		Connection: con, Global: con.Slot.Org == tokenstore.Global, Label: labels[con.Status],
+		Minted: flowOf(in) == authflow.ClientCredentials, Shared: in.Fallback,
 		Expires: momentOf(con.ExpiresAt, now), Refreshed: momentOf(con.LastRefresh, now), Next: momentOf(con.NextRefresh, now),
 		Connected: momentOf(con.ConnectedAt, now), Pending: momentOf(con.PendingSince, now),
-		ConnectURL: c.pathOf(name, "connect"), RefreshURL: c.pathOf(name, "refresh"),
-		DisconnectURL: c.pathOf(name, "disconnect") + "?" + ask.Encode(), Form: v.form, View: look.String(),
+		ConnectURL: c.pathOf(in.Name, "connect"), RefreshURL: c.pathOf(in.Name, "refresh"),
+		DisconnectURL: c.pathOf(in.Name, "disconnect") + "?" + ask.Encode(), Form: v.form, View: look.String(),
 	}
 	if con.LastError != nil {
 		r.Failed = momentOf(con.LastError.Time, now)
@@ -72,6 +75,11 @@ func (r row) Verb() string {
 		return "Reconnect"
 	}
 	return "Connect"
+}
+
+// MissingScopes returns the requested scopes that were not granted, each once.
+func (r row) MissingScopes() []string {
+	return slices.Compact(slices.Sorted(slices.Values(r.ScopesMissing)))
 }
 
 // Who names the connection for people who cannot see which row a button is in.

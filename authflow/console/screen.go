@@ -3,7 +3,6 @@ package console
 import (
 	"context"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -95,30 +94,28 @@ func (c *console) writeScreen(w http.ResponseWriter, r *http.Request, v visit, s
 	page.Write(w, status)
 }
 
-// screen gathers what a view shows.
+// screen gathers what a view shows, and lists no more than that.
 func (c *console) screen(ctx context.Context, look view, v visit) screen {
 	s := screen{View: look, Form: v.form, Open: c.open(), Home: c.path("/integrations")}
 	all := c.broker.Integrations()
 	s.Several = len(all) > 1
-	s.AttentionURL = c.screenURL(look.needing(true), nil)
-	if _, ok := c.broker.Integration(look.Integration); !ok {
+	if in, ok := c.broker.Integration(look.Integration); ok {
+		all = []*authflow.Integration{in}
+	} else {
 		s.View.Integration = ""
 	}
+	s.AttentionURL = c.screenURL(s.View.needing(true), nil)
 	for _, in := range all {
 		connections, err := c.broker.Connections(ctx, in.Name)
+		card := c.card(in, connections, s.View, v, len(all) == 1)
 		if err != nil {
 			c.log.WarnContext(ctx, "connections cannot be listed", "integration", in.Name, "cause", err.Error())
-		}
-		card := c.card(in, connections, s.View, v, !s.Several || s.View.Integration != "")
-		if err != nil {
 			card.Failure = failureOf(err).detail
 		}
 		s.Total.All += card.Count.All
 		s.Total.Active += card.Count.Active
 		s.Total.Attention += card.Count.Attention
-		if s.View.Integration == "" || s.View.Integration == in.Name {
-			s.Cards = append(s.Cards, card)
-		}
+		s.Cards = append(s.Cards, card)
 	}
 	return s
 }
@@ -161,7 +158,7 @@ func (c *console) card(in *authflow.Integration, connections []authflow.Connecti
 	}
 	now := time.Now()
 	for _, con := range shown {
-		out.Rows = append(out.Rows, c.row(con, out.Minted, now, here, v))
+		out.Rows = append(out.Rows, c.row(in, con, now, here, v))
 	}
 	return out
 }
@@ -181,8 +178,3 @@ func (c card) Anchor() string { return "integration-" + c.Name }
 
 // Filtered says whether something may be hidden.
 func (s screen) Filtered() bool { return s.View.Query != "" || s.View.Attention }
-
-// MissingScopes returns the requested scopes that were not granted, each once.
-func (r row) MissingScopes() []string {
-	return slices.Compact(slices.Sorted(slices.Values(r.ScopesMissing)))
-}

@@ -27,7 +27,7 @@ func TestTheScreenShowsEveryConnection(t *testing.T) {
 		"20 Nov 2026, 10:00:00 UTC", `datetime="2026-11-20T10:00:00Z"`,
 		"invalid_grant", "The provider refused the grant.", "Consent running since",
 		"1 missing", "User.Read", "common", "by ops", "No refresh token",
-		"Connect another organisation", "Signs in with its own client credentials",
+		"Connect another organization", "Signs in with its own client credentials",
 		"<strong>1</strong> active", "<strong>3</strong> need attention",
 	} {
 		require.Contains(t, page, want)

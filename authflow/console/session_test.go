@@ -1,8 +1,11 @@
 package console_test
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -125,6 +128,31 @@ func TestASessionIsGoodOnEveryReplica(t *testing.T) {
 	require.Contains(t, other.get("/integrations").Body.String(), "Signed in as <strong>ops</strong>")
 }
 
+// On the store that keeps sessions in production.
+func TestASessionIsKeptSealed(t *testing.T) {
+	keys, err := tokenstore.NewKeyring(tokenstore.Key{ID: "k", Bytes: bytes.Repeat([]byte{7}, 32)})
+	require.NoError(t, err)
+	path := filepath.Join(t.TempDir(), "bifrost.db")
+	store, err := tokenstore.OpenFile(tokenstore.FileConfig{Path: path, Keys: keys})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, store.Close()) })
+
+	s := newSite(t, func(cfg *console.Config) { cfg.Sessions = store })
+	require.Contains(t, s.get("/integrations").Body.String(), signInForm)
+	s.cookies["__Host-bifrost-session"] = "not-a-session"
+	require.Contains(t, s.get("/integrations").Body.String(), signInForm)
+	s.signIn()
+	require.Contains(t, s.get("/integrations").Body.String(), "Signed in as <strong>ops</strong>")
+
+	kept, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NotContains(t, string(kept), s.cookies["__Host-bifrost-session"])
+	require.NotContains(t, string(kept), "CANARY")
+
+	require.Equal(t, http.StatusSeeOther, s.post("/integrations/sign-out").Code)
+	require.Contains(t, s.get("/integrations").Body.String(), signInForm)
+}
+
 func TestWithoutTheShelfNobodyIsSignedIn(t *testing.T) {
 	s := newSite(t).signIn()
 	s.shelf.err = tokenstore.ErrUnavailable
@@ -154,8 +182,15 @@ func TestGuessingIsBounded(t *testing.T) {
 		require.NotEmpty(t, w.Header().Get("Retry-After"))
 		requireProblem(t, s.call(operatorToken, http.MethodGet, "/integrations", ""), http.StatusTooManyRequests, "rate_limited")
 
-		time.Sleep(time.Second) // of the bubble
+		time.Sleep(time.Minute) // of the bubble
 		s.signIn()
+		for range 100 {
+			require.Equal(t, http.StatusUnauthorized, s.call("CANARY-guess", http.MethodGet, "/integrations", "").Code)
+		}
+		requireProblem(t, s.call("CANARY-guess", http.MethodGet, "/integrations", ""), http.StatusTooManyRequests, "rate_limited")
+		require.Equal(t, http.StatusOK, s.get("/integrations").Code, "who is signed in stays so")
+
+		time.Sleep(time.Second)
 		require.Equal(t, http.StatusOK, s.call(operatorToken, http.MethodGet, "/integrations", "").Code)
 	})
 }
