@@ -1,0 +1,124 @@
+package authflow
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+const (
+	consentLife = 10 * time.Minute // from the click on Connect to the callback
+	maxConsents = 5                // under way in one browser: each costs it a cookie
+	cookiePart  = "bifrost-consent-"
+)
+
+// consent is one consent under way, kept on the Shelf under its state from the click to the callback. It names everything
+// that the callback must agree with (RFC 9700 section 4.4) and holds secrets: never print or log one.
+type consent struct {
+	Slot        tokenstore.Slot
+	By          string
+	Ticket      string
+	Browser     []byte // hash of the cookie of the browser that began
+	Verifier    string // RFC 7636; empty: PKCE is off
+	RedirectURI string // as sent, to be repeated byte by byte (RFC 6749 section 4.1.3)
+	Client      string // fingerprint of the client and of where its code may be sent
+}
+
+func consentID(state string) string { return "consent:" + state }
+
+// hashOf is what is kept of a secret that only has to be recognised.
+func hashOf(secret string) []byte {
+	sum := sha256.Sum256([]byte(secret))
+	return sum[:]
+}
+
+// authorizationURL returns where the browser consents: a query that the configured URL has is kept, then come our parameters,
+// then the configured ones, and none of them twice (RFC 6749 section 3.1).
+func (going consent) authorizationURL(in *Integration, ep Endpoints, state string) (string, error) {
+	target, err := url.Parse(ep.AuthorizationURL)
+	if err != nil || target.Host == "" {
+		return "", fmt.Errorf("authorization_url is not a URL") // without the cause, which would quote it
+	}
+	var options []oauth2.AuthCodeOption
+	if going.Verifier != "" {
+		options = append(options, oauth2.S256ChallengeOption(going.Verifier))
+	}
+	if in.Audience != "" {
+		options = append(options, oauth2.SetAuthURLParam("audience", in.Audience))
+	}
+	client := oauth2.Config{ClientID: in.ClientID, RedirectURL: going.RedirectURI, Scopes: in.Scopes}
+	ours, err := url.ParseQuery(strings.TrimPrefix(client.AuthCodeURL(state, options...), "?"))
+	if err != nil {
+		return "", fmt.Errorf("the authorization request cannot be written")
+	}
+	configured := url.Values{}
+	for name, value := range ep.AuthorizationParams {
+		if !ours.Has(name) {
+			configured.Set(name, value)
+		}
+	}
+	query := slices.DeleteFunc(strings.Split(target.RawQuery, "&"), func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(name)
+		return pair == "" || err != nil || ours.Has(name) || configured.Has(name)
+	})
+	query = append(query, ours.Encode())
+	if len(configured) > 0 {
+		query = append(query, configured.Encode())
+	}
+	target.RawQuery = strings.Join(query, "&")
+	return target.String(), nil
+}
+
+// secure tells whether browsers reach us by https, which is the public URL's to say: a front end may end TLS.
+func (c *consents) secure() bool { return strings.HasPrefix(c.cfg.PublicURL, "https://") }
+
+// cookiePrefix begins the names of our cookies. Browsers take a __Host- cookie from this very host alone, so that no sibling
+// domain can plant one; they refuse it over plain http, which is for loopback.
+func (c *consents) cookiePrefix() string {
+	if c.secure() {
+		return "__Host-" + cookiePart
+	}
+	return cookiePart
+}
+
+// cookie binds a consent to the browser that began it. Its name tells consents in two tabs apart. Browsers remove a cookie
+// only if told with the attributes that it was set with, so a negative maxAge is the one difference.
+func (c *consents) cookie(state, value string, maxAge int) *http.Cookie {
+	return c.namedCookie(c.cookiePrefix()+hex.EncodeToString(hashOf(state)[:8]), value, maxAge)
+}
+
+func (c *consents) namedCookie(name, value string, maxAge int) *http.Cookie {
+	return &http.Cookie{
+		Name: name, Value: value, MaxAge: maxAge,
+		Path: "/", HttpOnly: true, Secure: c.secure(), SameSite: http.SameSiteLaxMode,
+	}
+}
+
+// makeRoom forgets the oldest consents of a browser that has begun too many; browsers send older cookies first.
+func (c *consents) makeRoom(w http.ResponseWriter, r *http.Request) {
+	begun := slices.DeleteFunc(r.Cookies(), func(cookie *http.Cookie) bool {
+		return !strings.HasPrefix(cookie.Name, c.cookiePrefix())
+	})
+	for len(begun) >= maxConsents {
+		http.SetCookie(w, c.namedCookie(begun[0].Name, "", -1))
+		begun = begun[1:]
+	}
+}
+
+// begunBy tells whether the request comes from the browser that began the consent.
+func (going consent) begunBy(cookies []*http.Cookie) bool {
+	return slices.ContainsFunc(cookies, func(cookie *http.Cookie) bool {
+		return subtle.ConstantTimeCompare(hashOf(cookie.Value), going.Browser) == 1
+	})
+}
