@@ -22,8 +22,16 @@ func TestRedisKeepsTheContract(t *testing.T) {
 	})
 }
 
-func TestClusterKeepsTheContract(t *testing.T) {
+// TestCluster starts one cluster for all: that takes longer than the tests.
+func TestCluster(t *testing.T) {
+	t.Parallel()
 	cluster := storetest.StartCluster(t)
+	t.Run("keeps the contract", func(t *testing.T) { clusterKeepsTheContract(t, cluster) })
+	t.Run("keeps serving a shard that moves", func(t *testing.T) { clusterServesAMovingShard(t, cluster) })
+	t.Run("is unavailable without a node and comes back", func(t *testing.T) { clusterLosesANode(t, cluster) })
+}
+
+func clusterKeepsTheContract(t *testing.T, cluster *storetest.RedisCluster) {
 	var addrs []string
 	for _, node := range cluster.Nodes {
 		addrs = append(addrs, node.Addr)

@@ -19,6 +19,7 @@ import (
 var acme = tokenstore.Slot{Integration: "Microsoft_Graph", Org: "acme"}
 
 func TestRedisDownIsUnavailableAtOnceAndComesBack(t *testing.T) {
+	t.Parallel()
 	for name, away := range map[string]struct{ leave, back func(*storetest.RedisServer) }{
 		"killed": {(*storetest.RedisServer).Kill, (*storetest.RedisServer).Restart},
 		"hung":   {(*storetest.RedisServer).Pause, (*storetest.RedisServer).Resume},

@@ -128,6 +128,23 @@ func TestOnlyWhatMayVanishExpires(t *testing.T) {
 	require.Negative(t, ttl(), "a new grant does not inherit the tombstone's end")
 }
 
+// Whoever can write to Redis could otherwise prolong a ticket.
+func TestAShelvedValueCannotBeProlonged(t *testing.T) {
+	server := storetest.StartRedis(t)
+	s, behind := storetest.OpenRedis(t, server.URL), direct(t, server)
+	require.NoError(t, s.Put(t.Context(), "id", []byte("v"), 200*time.Millisecond))
+	end := time.Now().Add(200 * time.Millisecond)
+	keys := behind.Keys(t.Context(), "*:s:*").Val()
+	require.Len(t, keys, 1)
+	require.True(t, behind.Persist(t.Context(), keys[0]).Val())
+	require.Eventually(t, func() bool { return time.Now().After(end) }, 5*time.Second, 5*time.Millisecond)
+	values, err := s.Peek(t.Context(), "id")
+	require.NoError(t, err)
+	require.Equal(t, [][]byte{nil}, values)
+	_, err = s.Take(t.Context(), "id")
+	require.ErrorIs(t, err, tokenstore.ErrNotFound)
+}
+
 func TestClosingRedisEndsEverything(t *testing.T) {
 	server := storetest.StartRedis(t)
 	before := goleak.IgnoreCurrent()

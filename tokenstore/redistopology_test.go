@@ -1,0 +1,121 @@
+package tokenstore_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
+)
+
+func TestSentinelFailsOver(t *testing.T) {
+	t.Parallel()
+	servers := storetest.StartSentinel(t)
+	s := storetest.OpenRedis(t, servers.URL)
+	rec := storetest.Grant()
+	require.NoError(t, s.Save(t.Context(), acme, rec, tokenstore.Version{}))
+	lease, err := s.Acquire(t.Context(), acme, time.Millisecond)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, direct(t, servers.Primary).Wait(t.Context(), 1, 10*time.Second).Val(), "the replica has it all")
+
+	servers.Primary.Kill()
+	require.Eventually(t, func() bool { return s.Save(t.Context(), acme, rec, rec.Version()) == nil }, 30*time.Second, 50*time.Millisecond)
+	got, err := s.Get(t.Context(), acme)
+	require.NoError(t, err)
+	require.Equal(t, rec, got)
+	again, err := s.Acquire(t.Context(), acme, time.Minute)
+	require.NoError(t, err)
+	require.Greater(t, again.Fence, lease.Fence)
+}
+
+// A hash slot that moves while the store is in use answers MOVED and ASK.
+func clusterServesAMovingShard(t *testing.T, cluster *storetest.RedisCluster) {
+	s := storetest.OpenRedis(t, cluster.URL)
+	moving := tokenstore.Slot{Integration: "moving", Org: "acme"}
+	rec := storetest.Grant()
+	require.NoError(t, s.Save(t.Context(), moving, rec, tokenstore.Version{}))
+
+	ctx := t.Context()
+	nodes := map[string]*redis.Client{} // by id
+	for _, server := range cluster.Nodes {
+		node := direct(t, server)
+		nodes[node.ClusterMyID(ctx).Val()] = node
+	}
+	key := tokenstore.RedisRow(moving)
+	number := 0
+	var from, to string
+	for id, node := range nodes {
+		number = int(node.ClusterKeySlot(ctx, key).Val())
+		if node.Exists(ctx, key).Val() == 1 {
+			from = id
+		} else {
+			to = id
+		}
+	}
+	require.NotEmpty(t, from)
+	move := func(node, state, id string) {
+		require.NoError(t, nodes[node].Do(ctx, "CLUSTER", "SETSLOT", number, state, id).Err())
+	}
+	move(to, "IMPORTING", from)
+	move(from, "MIGRATING", to)
+	migrate(ctx, t, nodes[from], nodes[to], number)
+	got, err := s.Get(ctx, moving) // ASK
+	require.NoError(t, err)
+	require.Equal(t, rec, got)
+	require.NoError(t, s.Save(ctx, moving, rec, rec.Version()))
+	for id := range nodes {
+		move(id, "NODE", to)
+	}
+	require.NoError(t, s.Save(ctx, moving, rec, rec.Version())) // MOVED
+	got, err = s.Get(ctx, moving)
+	require.NoError(t, err)
+	require.Equal(t, rec, got)
+	require.NoError(t, s.Ping(ctx))
+}
+
+func clusterLosesANode(t *testing.T, cluster *storetest.RedisCluster) {
+	s := storetest.OpenRedis(t, cluster.URL)
+	stored := map[tokenstore.Slot]*tokenstore.Record{}
+	for i := range 30 {
+		slot := tokenstore.Slot{Integration: "a", Org: tokenstore.Org(fmt.Sprint(i))}
+		stored[slot] = storetest.Grant()
+		require.NoError(t, s.Save(t.Context(), slot, stored[slot], tokenstore.Version{}))
+	}
+	cluster.Nodes[1].Stop()
+	for slot, rec := range stored {
+		start := time.Now()
+		if got, err := s.Get(t.Context(), slot); err == nil {
+			require.Equal(t, rec, got)
+		} else {
+			require.ErrorIs(t, err, tokenstore.ErrUnavailable)
+			require.NotErrorIs(t, err, tokenstore.ErrNotFound)
+		}
+		require.Less(t, time.Since(start), time.Second)
+	}
+	require.ErrorIs(t, s.Ping(t.Context()), tokenstore.ErrUnavailable)
+	cluster.Nodes[1].Restart()
+	require.Eventually(t, func() bool { return s.Ping(t.Context()) == nil }, 30*time.Second, 20*time.Millisecond)
+	for slot, rec := range stored {
+		got, err := s.Get(t.Context(), slot)
+		require.NoError(t, err)
+		require.Equal(t, rec, got)
+	}
+}
+
+// migrate moves every key of a cluster slot.
+func migrate(ctx context.Context, t *testing.T, from, to *redis.Client, number int) {
+	t.Helper()
+	keys := from.ClusterGetKeysInSlot(ctx, number, 100).Val()
+	require.NotEmpty(t, keys)
+	host, port := "127.0.0.1", to.Options().Addr[len("127.0.0.1:"):]
+	args := []any{"MIGRATE", host, port, "", 0, 5000, "KEYS"}
+	for _, key := range keys {
+		args = append(args, key)
+	}
+	require.NoError(t, from.Do(ctx, args...).Err())
+}
