@@ -37,6 +37,9 @@ type RedisConfig struct {
 // credentials are the options username and password. Options for all: protocol, client_name, pool_size, min_idle_conns,
 // max_idle_conns, max_active_conns, conn_max_idle_time, conn_max_lifetime. Anything else is refused, skip_verify above all.
 // No error contains a part of the URL but an option's name.
+//
+// The user needs the keys and channels bifrost:* and the commands get set setnx del exists hset hmget pexpire zadd zrem zscore
+// zrange zrangebyscore eval evalsha time publish subscribe ping, with Cluster also cluster|slots and command.
 func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	if cfg.Keys == nil {
 		return nil, errors.New("tokenstore: a redis store needs keys")

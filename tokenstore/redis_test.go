@@ -2,6 +2,7 @@ package tokenstore_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 
@@ -14,11 +15,12 @@ import (
 
 func TestRedisKeepsTheContract(t *testing.T) {
 	server := storetest.StartRedis(t)
-	behind := redis.NewClient(&redis.Options{Addr: server.Addr})
-	t.Cleanup(func() { require.NoError(t, behind.Close()) })
+	behind := direct(t, server)
+	require.NoError(t, restrict(t.Context(), behind))
+	url := "redis://bifrost:CANARY@" + server.Addr
 	storetest.Run(t, func(t *testing.T) storetest.Opened {
 		require.NoError(t, behind.FlushAll(t.Context()).Err())
-		return opened(t, storetest.OpenRedis(t, server.URL), behind, func(do func(*redis.Client) error) error { return do(behind) })
+		return opened(t, storetest.OpenRedis(t, url), behind, func(do func(*redis.Client) error) error { return do(behind) })
 	})
 }
 
@@ -46,10 +48,20 @@ func clusterKeepsTheContract(t *testing.T, cluster *storetest.RedisCluster) {
 			return do(node)
 		})
 	}
+	require.NoError(t, each(func(node *redis.Client) error { return restrict(t.Context(), node, "+cluster|slots", "+command") }))
+	url := strings.Replace(cluster.URL, "redis://", "redis://bifrost:CANARY@", 1)
 	storetest.Run(t, func(t *testing.T) storetest.Opened {
 		require.NoError(t, each(func(node *redis.Client) error { return node.FlushAll(t.Context()).Err() }))
-		return opened(t, storetest.OpenRedis(t, cluster.URL), behind, each)
+		return opened(t, storetest.OpenRedis(t, url), behind, each)
 	})
+}
+
+// restrict makes a user with no rights but those that NewRedis tells operators to give.
+func restrict(ctx context.Context, node *redis.Client, more ...any) error {
+	rights := []any{"ACL", "SETUSER", "bifrost", "on", ">CANARY", "~bifrost:*", "&bifrost:*", "-@all",
+		"+get", "+set", "+setnx", "+del", "+exists", "+hset", "+hmget", "+pexpire", "+zadd", "+zrem", "+zscore", "+zrange",
+		"+zrangebyscore", "+eval", "+evalsha", "+time", "+publish", "+subscribe", "+ping"}
+	return node.Do(ctx, append(rights, more...)...).Err()
 }
 
 // opened is a store with the suite's way round it; each calls for every server.

@@ -4,6 +4,8 @@
 // minutes and taken once) and a [Feed] (a hint that a Slot changed). [File] implements all four on one machine, [Redis]
 // for any number of replicas. Both write nothing but ciphertext: every record and every shelved value is sealed by a
 // [Keyring] with its Slot (or id) and purpose as associated data, so that bytes moved from one org to another do not open.
+//
+// Inside, one vault seals and opens; an engine below it, in bbolt or in Redis, keeps opaque rows and knows no key.
 package tokenstore
 
 import (
