@@ -159,6 +159,10 @@ callers: [{name: a, key: {env: A}, orgs: [acme], integrations: [Graph]}]
 	require.Equal(t, "https://bifrost.example.com", cfg.Auth.PublicURL)
 }
 
+func TestATrustedNetworkNeedsNoCallers(t *testing.T) {
+	require.True(t, load(t, write(t, "proxy: {listen: \":8080\", trust_network: true}\n"+minimal(t))).Proxy.TrustNetwork)
+}
+
 // load loads a good file.
 func load(t *testing.T, file string) *config.Config {
 	t.Helper()

@@ -92,16 +92,17 @@ func (r *reader) syntax(err error, text []byte) {
 }
 
 // syntaxLine returns the line that makes text no YAML: the one after the longest beginning that is some. The parser's own
-// line is where it noticed, or where the construct begins, or one before that; it is where the search begins in a long file.
+// line is where it noticed, or where the construct begins, or one before that: a long file is searched from there.
 func syntaxLine(text []byte, from int) int {
-	if from--; from < 0 || bytes.Count(text, []byte("\n")) < maxSearch {
-		from = 0
+	search := longSearch
+	if from--; from < 0 || bytes.Count(text, []byte("\n")) < shortFile {
+		from, search = 0, shortFile
 	}
 	found, read, length := from, 0, 0
 	for line := range bytes.Lines(text) {
 		read++
 		length += len(line)
-		if read <= from || read > from+maxSearch {
+		if read <= from || read > from+search {
 			continue
 		}
 		if _, _, err := parse(text[:length]); err == nil {
@@ -111,7 +112,11 @@ func syntaxLine(text []byte, from int) int {
 	return found + 1
 }
 
-const maxSearch = 300 // lines
+// Every line of a short file is tried; in a long one, where each try takes a while, a few.
+const (
+	shortFile  = 300
+	longSearch = 5
+)
 
 // cause returns what the operating system said, without the path: a secret may stand where a path is expected.
 func cause(err error) string {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"iter"
+	"maps"
 	"regexp"
 	"slices"
 
@@ -14,13 +15,13 @@ type object struct {
 	node
 	keys   []string // in the order of the file
 	values map[string]node
-	known  []string
+	known  map[string]bool
 }
 
 // object returns the mapping, empty if it is not given. It reports any other kind and keys that stand twice, and is false
 // after another kind.
 func (n node) object() (*object, bool) {
-	o := &object{node: n, values: map[string]node{}}
+	o := &object{node: n, values: map[string]node{}, known: map[string]bool{}}
 	if !n.given() {
 		return o, true
 	}
@@ -49,9 +50,7 @@ func (o *object) add(key, value *yaml.Node) {
 
 // at returns the value of a key, and makes the key known.
 func (o *object) at(key string) node {
-	if !slices.Contains(o.known, key) {
-		o.known = append(o.known, key)
-	}
+	o.known[key] = true
 	if n, ok := o.values[key]; ok {
 		return n
 	}
@@ -82,10 +81,10 @@ func (o *object) all() iter.Seq2[string, node] {
 // in {id: "2026-11", c2VjcmV0}: its path is printed only if it nearly is a known key.
 func (o *object) close() {
 	for _, key := range o.keys {
-		if slices.Contains(o.known, key) {
+		if o.known[key] {
 			continue
 		}
-		n, near := o.values[key], nearest(key, o.known)
+		n, near := o.values[key], nearest(key, slices.Sorted(maps.Keys(o.known)))
 		switch {
 		case key == "<<":
 			n.problem("is not supported: write the keys out")

@@ -92,19 +92,8 @@ func (t template) expand(values map[string]string) (text, missing string) {
 	return b.String(), ""
 }
 
-// sample puts an x for every placeholder, which is no hexadecimal digit: a placeholder cannot be half of an escape.
-func (t template) sample() string {
-	var b strings.Builder
-	for _, p := range t {
-		if p.placeholder {
-			p.text = "x"
-		}
-		b.WriteString(p.text)
-	}
-	return b.String()
-}
-
 var braces = regexp.MustCompile(`\{[^}]*\}`)
 
-// sample is template.sample for a piece of a template that has been parsed.
+// sample puts an x for every placeholder of a template, or a piece of one, that has been parsed: x is no hexadecimal digit, so a
+// placeholder cannot be half of an escape.
 func sample(s string) string { return braces.ReplaceAllLiteralString(s, "x") }

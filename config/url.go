@@ -44,7 +44,7 @@ func checkURL(s string, templated, query bool) error {
 		return errors.New("has a fragment: remove # and what follows")
 	case !ok || scheme != "https" && scheme != "http":
 		return errors.New("must begin with https:// (or, with a loopback host, http://)")
-	case !urlCharacters.MatchString(t.sample()):
+	case !urlCharacters.MatchString(sample(s)):
 		return errors.New("has a character that must be percent-encoded in a URL, or none at all")
 	}
 	authority, tail := rest, ""
