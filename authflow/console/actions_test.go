@@ -140,5 +140,5 @@ func TestButtonsAreThoseThatHelp(t *testing.T) {
 	} {
 		require.Equal(t, want, strings.Contains(page, `aria-label="`+label+`"`), label)
 	}
-	require.Equal(t, 1, strings.Count(page, `value="@global" formnovalidate`), "of the integration that shows no global connection")
+	require.Equal(t, 1, strings.Count(page, `<button name="org" value="@global">`), "of the integration that shows no global connection")
 }

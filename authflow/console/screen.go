@@ -115,7 +115,9 @@ func (c *console) screen(ctx context.Context, look view, v visit) screen {
 		s.Total.All += card.Count.All
 		s.Total.Active += card.Count.Active
 		s.Total.Attention += card.Count.Attention
-		s.Cards = append(s.Cards, card)
+		if card.Matching > 0 || card.Failure != "" || !s.Filtered() {
+			s.Cards = append(s.Cards, card)
+		}
 	}
 	return s
 }

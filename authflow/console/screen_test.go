@@ -122,6 +122,16 @@ func TestTenThousandConnectionsStayUsable(t *testing.T) {
 	require.Equal(t, 1, rows(s.get("/integrations?show=attention&integration=Private").Body.String()))
 }
 
+func TestAFilterHidesIntegrationsWithoutAMatch(t *testing.T) {
+	s := newSite(t).signIn()
+	page := s.get("/integrations?q=acme").Body.String()
+	require.Contains(t, page, ">Microsoft_Graph<")
+	require.NotContains(t, page, ">Private<")
+	require.NotContains(t, page, ">globex<")
+	require.Contains(t, s.get("/integrations?q=nobody").Body.String(), "No connection matches.")
+	require.Contains(t, s.get("/integrations?integration=Private").Body.String(), "No organization is connected yet.")
+}
+
 func TestAStoreThatCannotBeReadIsSaid(t *testing.T) {
 	s := newSite(t).signIn()
 	s.broker.listError = &authflow.Error{Reason: authflow.ErrStore}
