@@ -8,9 +8,6 @@ import (
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
-// ticketLife is how long the connect page that a button leads to may be left open.
-const ticketLife = 10 * time.Minute
-
 // connect answers the Connect buttons: with a connect link for the operator's own browser.
 func (c *console) connect(w http.ResponseWriter, r *http.Request, v visit) {
 	in, slot, ok := c.formSlot(w, r, v)
@@ -21,7 +18,7 @@ func (c *console) connect(w http.ResponseWriter, r *http.Request, v visit) {
 		c.writeScreen(w, r, v, http.StatusBadRequest, in.Name+" signs in with its own client credentials: there is nobody to consent.")
 		return
 	}
-	link, err := c.broker.ConnectLink(r.Context(), slot, v.operator, ticketLife)
+	link, err := c.broker.ConnectLink(r.Context(), slot, v.operator, authflow.ButtonLife)
 	c.logAction(r.Context(), "connect_link", v, slot, err)
 	if err != nil {
 		c.showFailure(w, failureOf(err))

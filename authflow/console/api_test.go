@@ -210,6 +210,7 @@ func TestAPITellsWhatWentWrong(t *testing.T) {
 		retryable bool
 	}{
 		{authflow.ErrUnknownIntegration, 404, "not_found", false},
+		{authflow.ErrBadLink, 400, "bad_request", false},
 		{authflow.ErrNotConnected, 424, "not_connected", false},
 		{authflow.ErrUnresolved, 424, "not_connected", false},
 		{authflow.ErrReconnect, 424, "needs_reconnect", false},

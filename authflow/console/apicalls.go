@@ -134,9 +134,6 @@ func (c *console) deleteConnection(r *http.Request, v visit) (any, error) {
 	return nil, err
 }
 
-// maxLinkLife bounds a connect link's life: whoever holds one may connect.
-const maxLinkLife = 30 * 24 * time.Hour
-
 func (c *console) postConnectLink(r *http.Request, v visit) (any, error) {
 	in, slot, err := c.slotOf(r, r.PathValue("org"))
 	if err != nil {
@@ -144,13 +141,13 @@ func (c *console) postConnectLink(r *http.Request, v visit) (any, error) {
 	}
 	body := struct {
 		ExpiresIn string `json:"expires_in"`
-	}{"24h"}
+	}{authflow.LinkLife.String()}
 	if err := readJSON(r, &body); err != nil {
 		return nil, err
 	}
 	life, err := time.ParseDuration(body.ExpiresIn)
-	if err != nil || life < time.Second || life > maxLinkLife {
-		return nil, badRequest("expires_in must be a duration such as 24h, of at least 1s and at most %s.", maxLinkLife)
+	if err != nil || life < time.Second || life > authflow.MaxLinkLife {
+		return nil, badRequest("expires_in must be a duration such as 24h, of at least 1s and at most %s.", authflow.MaxLinkLife)
 	}
 	if flowOf(in) == authflow.ClientCredentials {
 		return nil, badRequest("This integration uses client_credentials: there is nobody to consent.")

@@ -61,6 +61,7 @@ var reasons = []struct {
 	detail string
 }{
 	{authflow.ErrUnknownIntegration, 404, "not_found", "There is no integration of this name."},
+	{authflow.ErrBadLink, 400, "bad_request", "No such connect link can be made."},
 	{authflow.ErrNotConnected, 424, "not_connected", "This connection was never made, or has been disconnected."},
 	{authflow.ErrUnresolved, 424, "not_connected", "A placeholder of this integration has no value for this organization."},
 	{authflow.ErrReconnect, 424, "needs_reconnect", "The grant is dead: only a new consent helps."},
