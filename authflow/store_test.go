@@ -102,6 +102,7 @@ func TestSaveWhoseAnswerIsLostIsRecognised(t *testing.T) {
 		require.Equal(t, 1, posts())
 		w.use(w.Broker, "acme")
 		w.oncePerToken()
+		require.Zero(t, w.refreshes("conflict"), "it is our own write")
 	})
 }
 

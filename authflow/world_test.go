@@ -184,12 +184,34 @@ func (w *world) metric(name string) float64 {
 	return 0
 }
 
+// refreshes returns how often the first replica counted that result.
+func (w *world) refreshes(result string) (n float64) {
+	families, err := w.metrics.Gather()
+	require.NoError(w, err)
+	for _, f := range families {
+		if f.GetName() != "bifrost_token_refreshes_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetValue() == result {
+					n += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return n
+}
+
 // moody is a store that goes away, or loses answers, on command.
 type moody struct {
 	tokenstore.Backend
-	down      atomic.Bool  // nothing reaches the store
-	loseSaves atomic.Int32 // so many saves happen, and their answers are lost
-	reads     atomic.Int32
+	down       atomic.Bool  // nothing reaches the store
+	loseSaves  atomic.Int32 // so many saves happen, and their answers are lost
+	reads      atomic.Int32
+	afterGet   atomic.Pointer[func()] // called once, after the next read and before its answer
+	beforeSave atomic.Pointer[func()] // the same for the next save,
+	afterSave  atomic.Pointer[func()] // and when it has happened
 }
 
 func (m *moody) away() error {
@@ -204,16 +226,27 @@ func (m *moody) Get(ctx context.Context, slot tokenstore.Slot) (*tokenstore.Reco
 	if err := m.away(); err != nil {
 		return nil, err
 	}
-	return m.Backend.Get(ctx, slot)
+	rec, err := m.Backend.Get(ctx, slot)
+	once(&m.afterGet)
+	return rec, err
+}
+
+// once calls what p holds, if anything, and empties it.
+func once(p *atomic.Pointer[func()]) {
+	if fn := p.Swap(nil); fn != nil {
+		(*fn)()
+	}
 }
 
 func (m *moody) Save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, prev tokenstore.Version) error {
 	if err := m.away(); err != nil {
 		return err
 	}
+	once(&m.beforeSave)
 	if err := m.Backend.Save(ctx, slot, rec, prev); err != nil {
 		return err
 	}
+	once(&m.afterSave)
 	if m.loseSaves.Load() > 0 && m.loseSaves.Add(-1) >= 0 {
 		return tokenstore.ErrUnavailable
 	}
