@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,8 +131,12 @@ func (c *console) card(in *authflow.Integration, connections []authflow.Connecti
 		ConnectURL:  c.pathOf(in.Name, "connect"), NoGlobal: true, Page: 1, Pages: 1,
 	}
 	var shown []authflow.Connection
+	covered := out.Minted || slices.ContainsFunc(connections, func(con authflow.Connection) bool {
+		return con.Slot.Org == tokenstore.Global && con.Status != authflow.NotConnected
+	})
 	for _, con := range connections {
 		global := con.Slot.Org == tokenstore.Global
+		con.Fallback = con.Fallback && covered // there is something to fall back to
 		if global && !in.Fallback && con.Status == authflow.NotConnected && con.PendingSince.IsZero() {
 			continue // nothing uses it and nobody made it
 		}

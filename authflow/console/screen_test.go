@@ -132,6 +132,13 @@ func TestAFilterHidesIntegrationsWithoutAMatch(t *testing.T) {
 	require.Contains(t, s.get("/integrations?integration=Private").Body.String(), "No organization is connected yet.")
 }
 
+func TestAnOrgUsesOnlyAGlobalConnectionThatThereIs(t *testing.T) {
+	s := newSite(t).signIn()
+	require.Contains(t, s.get("/integrations?q=globex").Body.String(), "Uses global")
+	s.broker.connections[0].Status = authflow.NotConnected
+	require.NotContains(t, s.get("/integrations?q=globex").Body.String(), "Uses global")
+}
+
 func TestAStoreThatCannotBeReadIsSaid(t *testing.T) {
 	s := newSite(t).signIn()
 	s.broker.listError = &authflow.Error{Reason: authflow.ErrStore}
