@@ -27,6 +27,7 @@ const (
 // listener is one of the three servers. It is bound when it exists, and serves when serve is called.
 type listener struct {
 	name    string
+	scheme  string // http or https
 	socket  net.Listener
 	server  *http.Server
 	handler *swap
@@ -41,7 +42,7 @@ func (s *swap) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*s.current.L
 
 // bind takes the address and reads the certificate. The handler must be set before serve.
 func bind(name, addr string, files *config.TLS, log *slog.Logger) (*listener, error) {
-	l := &listener{name: name, handler: new(swap)}
+	l := &listener{name: name, scheme: "http", handler: new(swap)}
 	l.server = &http.Server{
 		Handler:           l.handler,
 		ReadHeaderTimeout: headerTimeout,
@@ -55,18 +56,21 @@ func bind(name, addr string, files *config.TLS, log *slog.Logger) (*listener, er
 		if err != nil {
 			return nil, fmt.Errorf("%s.tls: %w", name, err)
 		}
-		l.server.TLSConfig = cert.server()
+		l.scheme, l.server.TLSConfig = "https", cert.server()
 	}
 	socket, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("%s.listen: %w", name, err)
 	}
 	l.socket = socket
-	if l.server.TLSConfig != nil {
+	if files != nil {
 		l.socket = tls.NewListener(socket, l.server.TLSConfig)
 	}
 	return l, nil
 }
+
+// url returns the address as it was bound: a port 0 has become a real one.
+func (l *listener) url() string { return l.scheme + "://" + l.socket.Addr().String() }
 
 // serve answers until stop. It returns nil then, and an error if the socket fails.
 func (l *listener) serve() error {

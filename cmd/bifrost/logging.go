@@ -59,8 +59,6 @@ func firstLine(p []byte) string {
 
 // stackOf returns the goroutine's stack without the value of the panic in front of it.
 func stackOf(p []byte) []byte {
-	if _, stack, ok := bytes.Cut(p, []byte("\ngoroutine ")); ok {
-		return stack
-	}
-	return nil
+	_, stack, _ := bytes.Cut(p, []byte("\ngoroutine "))
+	return stack
 }

@@ -11,8 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 // probeTimeout bounds the look at the store for /readyz: a probe must be answered before its own timeout of a second.
@@ -30,7 +28,7 @@ func newRegistry() *prometheus.Registry {
 }
 
 // opsHandler serves metrics and health, and pprof if profile is set.
-func opsHandler(reg *prometheus.Registry, ready *atomic.Bool, store tokenstore.Shelf, profile bool) http.Handler {
+func opsHandler(reg *prometheus.Registry, ready *atomic.Bool, store store, profile bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { // depends on nothing
@@ -55,11 +53,11 @@ func opsHandler(reg *prometheus.Registry, ready *atomic.Bool, store tokenstore.S
 	return mux
 }
 
-// storeState asks the store for something that is not there: the answer is cheap and says that the store answers.
-func storeState(ctx context.Context, store tokenstore.Shelf) string {
+// storeState says whether the store answers now. It is told, and decides nothing.
+func storeState(ctx context.Context, store store) string {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if _, err := store.Peek(ctx, "readyz"); err != nil {
+	if err := store.Ping(ctx); err != nil {
 		return "unavailable"
 	}
 	return "ok"

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -38,7 +37,7 @@ type process struct {
 	failed  chan error         // the first server that fails by itself
 }
 
-// start binds the addresses, opens the store and serves. On an error nothing is left behind.
+// start binds the addresses, opens the store and makes the handlers; serve comes next. On an error nothing is left behind.
 func start(ctx context.Context, cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (_ *process, err error) {
 	p := &process{log: log, level: level, registry: newRegistry(), failed: make(chan error, 3)}
 	p.requests = proxy.NewMetrics(p.registry)
@@ -61,11 +60,7 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, level *slo
 			err = errors.Join(err, p.store.Close())
 		}
 	}()
-	if err = p.build(cfg); err != nil {
-		return nil, err
-	}
-	p.serve()
-	return p, nil
+	return p, p.build(cfg)
 }
 
 // build makes the Broker and the handlers.
@@ -160,9 +155,9 @@ func (p *process) announce() {
 	cfg := p.config.Load()
 	p.log.Info("bifrost is serving",
 		"version", buildVersion(),
-		"proxy", address(p.listeners.proxy),
-		"auth", address(p.listeners.auth),
-		"ops", address(p.listeners.ops),
+		"proxy", p.listeners.proxy.url(),
+		"auth", p.listeners.auth.url(),
+		"ops", p.listeners.ops.url(),
 		"store", storeKind(cfg),
 		"integrations", len(cfg.Integrations),
 		"callers", len(cfg.Callers))
@@ -172,12 +167,4 @@ func (p *process) announce() {
 	if len(cfg.Auth.Operators) == 0 {
 		p.log.Warn("no operators are configured: the screen and the API are open to this machine")
 	}
-}
-
-func address(l *listener) string {
-	scheme := "http"
-	if l.server.TLSConfig != nil {
-		scheme = "https"
-	}
-	return fmt.Sprintf("%s://%s", scheme, l.socket.Addr())
 }

@@ -25,15 +25,16 @@ func runServe(ctx context.Context, args []string, std stdio) error {
 	log, level := newLog(std.err, cfg.Log)
 	slog.SetDefault(log) // for what the libraries print by themselves
 
-	stopping := make(chan os.Signal, 2) // the second signal is not to be lost
-	signal.Notify(stopping, syscall.SIGTERM, os.Interrupt)
-	defer signal.Stop(stopping)
-
 	p, err := start(ctx, cfg, log, level)
 	if err != nil {
 		log.Error("bifrost does not start", "error", err)
 		return errReported
 	}
+	// Until here a signal ends the process at once: there is nothing to lose yet.
+	stopping := make(chan os.Signal, 2) // the second signal is not to be lost
+	signal.Notify(stopping, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(stopping)
+	p.serve()
 	if err := p.run(ctx, *path, std.env, stopping); err != nil {
 		log.Error("bifrost ends badly", "error", err)
 		return errReported

@@ -30,15 +30,14 @@ func (p *process) stop(ctx context.Context) error {
 	}
 	_ = p.proxy.Close() // idle connections only
 
+	p.sweep() // it would begin refreshes for ever; those that it began are waited for
 	failures := []error{p.persist(ctx)}
 	if err := p.listeners.auth.stop(ctx, pagesTimeout); err != nil {
 		p.log.Warn("pages of the auth listener were cut", "error", err)
 	}
-	failures = append(failures, p.persist(ctx)) // what the last pages and the last sweep began
-	p.sweep()
 	_ = p.listeners.ops.stop(ctx, opsTimeout) // a scrape cut short is no failure
 	p.running.Wait()
-	failures = append(failures, p.persist(ctx), p.store.Close())
+	failures = append(failures, p.persist(ctx), p.store.Close()) // what the last pages began
 	return errors.Join(failures...)
 }
 

@@ -17,10 +17,11 @@ import (
 // openTimeout bounds the first contact with Redis.
 const openTimeout = 10 * time.Second
 
-// store is a Backend that ends with the process.
+// store is what the process holds of either implementation.
 type store interface {
 	tokenstore.Backend
 	io.Closer
+	Ping(ctx context.Context) error
 }
 
 // storeKind names the store without its address, which may hold a password.
