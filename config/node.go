@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"go.yaml.in/yaml/v3"
+	"gopkg.in/yaml.v3"
 )
 
 // node is a value in the file and where it stands. Without a yaml.Node it is a key that was not given: reading it

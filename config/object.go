@@ -7,7 +7,7 @@ import (
 	"regexp"
 	"slices"
 
-	"go.yaml.in/yaml/v3"
+	"gopkg.in/yaml.v3"
 )
 
 // object is a mapping. A key that was never asked for is unknown: see close.
