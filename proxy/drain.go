@@ -6,17 +6,21 @@ import (
 	"time"
 )
 
-// unread returns how much of the request's body has not arrived when an answer begins: 0, a number, or -1 if that is unknown.
+// unread returns how much of the request's body has not been read: 0, a number, or -1 if that is unknown. A caller that still
+// waits to be told to send its body (RFC 9110 section 10.1.1) may never send it.
 func (x *exchange) unread() int64 {
 	switch {
 	case x.r.ContentLength == 0 || x.r.ProtoMajor != 1:
 		return 0
 	case x.body == nil:
-		return x.r.ContentLength
+		return -1
 	}
 	read, atEOF := x.body.progress()
-	if atEOF {
+	switch {
+	case atEOF:
 		return 0
+	case read == 0 && x.r.Header["Expect"] != nil:
+		return -1
 	}
 	return max(x.r.ContentLength-read, -1)
 }

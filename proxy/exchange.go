@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"time"
 
 	"github.com/bifrost-proxy/bifrost/tokenstore"
@@ -146,7 +147,7 @@ func (x *exchange) identify() error {
 		}
 		return nil
 	}
-	if p.open && (!p.ourHost(x.r.Host) || x.r.Header.Get("Sec-Fetch-Site") == "cross-site") {
+	if p.open && (!p.ourHost(x.r.Host) || slices.Contains(x.r.Header["Sec-Fetch-Site"], "cross-site")) {
 		return fail(codeForbidden, "")
 	}
 	return nil

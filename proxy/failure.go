@@ -216,9 +216,11 @@ func (x *exchange) answer(f *failure) {
 	if err != nil {
 		panic(err) // strings, a number and a bool
 	}
+	body = append(body, '\n')
 	h := x.w.Header()
 	x.setOwnHeaders(h)
 	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Bifrost-Error", string(f.code))
 	switch {
@@ -230,7 +232,7 @@ func (x *exchange) answer(f *failure) {
 		h.Set("Retry-After", retryAfter(f.retryAfter))
 	}
 	x.w.WriteHeader(x.status)
-	_, _ = x.w.Write(append(body, '\n')) // a caller who is gone is no failure of ours
+	_, _ = x.w.Write(body) // a caller who is gone is no failure of ours
 }
 
 // retryAfter formats whole seconds, rounded up (RFC 9110 section 10.2.3).

@@ -179,6 +179,13 @@ func TestUpstreamsThatCannotBeUsed(t *testing.T) {
 		}
 	}
 	silent := func(c net.Conn) { <-hold; _ = c.Close() }
+	saying := func(text string) func(net.Conn) {
+		return func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 4096)) // an answer comes after its request
+			_, _ = io.WriteString(c, text)
+			_ = c.Close()
+		}
+	}
 	for name, row := range map[string]struct {
 		changes []change
 		status  int
@@ -188,16 +195,11 @@ func TestUpstreamsThatCannotBeUsed(t *testing.T) {
 			r.Target = func(tokenstore.Org) (Target, error) { return Target{BaseURL: "http://" + closed.Addr().String()}, nil }
 		})}, 502, "upstream_unreachable"},
 		"connection ends": {[]change{upstreamAt(t, func(c net.Conn) { _ = c.Close() })}, 502, "upstream_unreachable"},
-		"no HTTP": {[]change{upstreamAt(t, func(c net.Conn) {
-			_, _ = io.WriteString(c, "CANARY what?\r\n\r\n")
-			_ = c.Close()
-		})}, 502, "upstream_unreachable"},
-		"no TLS":        {[]change{upstreamAt(t, func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 400 x\r\n\r\n"); _ = c.Close() }), secure("https", func(*Route) {})}, 502, "upstream_unreachable"},
-		"TLS too slow":  {[]change{upstreamAt(t, silent), secure("https", func(r *Route) { r.DialTimeout = 50 * time.Millisecond })}, 502, "upstream_unreachable"},
-		"no answer yet": {[]change{upstreamAt(t, silent), onRoute(func(r *Route) { r.ResponseHeaderTimeout = 50 * time.Millisecond })}, 504, "upstream_timeout"},
-		"endless headers": {[]change{upstreamAt(t, func(c net.Conn) {
-			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n"+strings.Repeat("X-A: CANARY\r\n", 10_000)+"\r\n")
-		})}, 502, "upstream_unreachable"},
+		"no HTTP":         {[]change{upstreamAt(t, saying("CANARY what?\r\n\r\n"))}, 502, "upstream_unreachable"},
+		"no TLS":          {[]change{upstreamAt(t, saying("HTTP/1.1 400 x\r\n\r\n")), secure("https", func(*Route) {})}, 502, "upstream_unreachable"},
+		"TLS too slow":    {[]change{upstreamAt(t, silent), secure("https", func(r *Route) { r.DialTimeout = 50 * time.Millisecond })}, 502, "upstream_unreachable"},
+		"no answer yet":   {[]change{upstreamAt(t, silent), onRoute(func(r *Route) { r.ResponseHeaderTimeout = 50 * time.Millisecond })}, 504, "upstream_timeout"},
+		"endless headers": {[]change{upstreamAt(t, saying("HTTP/1.1 200 OK\r\n"+strings.Repeat("X-A: CANARY\r\n", 10_000)+"\r\n"))}, 502, "upstream_unreachable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := start(t, nil, row.changes...)
@@ -215,6 +217,18 @@ func TestACertificateNobodyVouchesForIsRefused(t *testing.T) {
 	res, body := b.get(t, "/graph/x")
 	requireProblem(t, res, body, 502, "upstream_unreachable")
 	require.Empty(t, b.requests())
+}
+
+func TestASlowAnswerOverHTTP2IsATimeoutToo(t *testing.T) {
+	release := make(chan struct{})
+	b := start(t, func(http.ResponseWriter, *http.Request) { <-release }, overTLS(true),
+		onRoute(func(r *Route) { r.ResponseHeaderTimeout = 100 * time.Millisecond }))
+	t.Cleanup(func() {
+		close(release)
+		b.upstream.Close()
+	})
+	res, body := b.get(t, "/graph/x")
+	requireProblem(t, res, body, 504, "upstream_timeout")
 }
 
 func TestATargetThatCannotBeMadeIsNotConnected(t *testing.T) {

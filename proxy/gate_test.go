@@ -187,6 +187,14 @@ func TestRefusedTargetsNeverReachBrokerOrUpstream(t *testing.T) {
 	require.Zero(t, b.broker.asked.Load())
 }
 
+// Without a base path, such a path could only be sent in another spelling.
+func TestAPathThatCannotBeSentAsItCameIsRefused(t *testing.T) {
+	b := start(t, nil)
+	res := b.raw(t, line("GET", "/graph//{x}"))
+	require.Equal(t, "bad_request", res.Header.Get("X-Bifrost-Error"))
+	require.Empty(t, b.requests())
+}
+
 // net/http itself answers what it cannot parse, before any handler.
 func TestMalformedRequestsAreRefusedByTheServer(t *testing.T) {
 	b := start(t, nil)

@@ -97,8 +97,7 @@ func (lw *linkRewriter) ownPath(ref string) (string, bool) {
 	if end < 0 {
 		end = len(rest)
 	}
-	origin, ok := originOf(scheme, rest[:end])
-	return rest[end:], ok && origin == lw.upstream.origin
+	return rest[end:], originOf(scheme, rest[:end]) == lw.upstream.origin
 }
 
 // absolute spells out a rooted path outside of the base path: relative to the proxy it would name another integration.
@@ -109,8 +108,8 @@ func (lw *linkRewriter) absolute(ref string) string {
 	return ref
 }
 
-// originOf returns scheme://host:port in lower case with the port written out. It refuses userinfo.
-func originOf(scheme, authority string) (string, bool) {
+// originOf returns scheme://host:port in lower case with the port written out. An authority with userinfo is nobody's origin.
+func originOf(scheme, authority string) string {
 	scheme = strings.ToLower(scheme)
 	host, port, err := net.SplitHostPort(authority)
 	if err != nil {
@@ -119,10 +118,7 @@ func originOf(scheme, authority string) (string, bool) {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[scheme]
 	}
-	if host == "" || strings.ContainsAny(authority, "@\\") {
-		return "", false
-	}
-	return scheme + "://" + net.JoinHostPort(strings.ToLower(host), port), true
+	return scheme + "://" + net.JoinHostPort(strings.ToLower(host), port)
 }
 
 // dropPair removes a query parameter that an upstream has echoed.

@@ -121,10 +121,10 @@ func newTarget(cfg Target, credentialHeader string) (*target, error) {
 	t := &target{
 		scheme:   u.Scheme,
 		host:     u.Host,
+		origin:   originOf(u.Scheme, u.Host),
 		base:     strings.TrimRight(u.EscapedPath(), "/"),
 		injected: map[string]bool{foldName(credentialHeader): true},
 	}
-	t.origin, _ = originOf(u.Scheme, u.Host)
 	for name, value := range cfg.Headers {
 		t.headers = append(t.headers, headerField{http.CanonicalHeaderKey(name), []string{value}})
 		t.injected[foldName(name)] = true

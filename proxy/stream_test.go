@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
@@ -119,8 +121,41 @@ func TestExpectContinueIsAnsweredOnlyWhenTheBodyIsWanted(t *testing.T) {
 	require.Equal(t, 200, res.StatusCode)
 	require.Equal(t, "body", b.last(t).body)
 
-	res = b.raw(t, line("POST", "/nowhere", "Content-Length: 4", "Expect: 100-continue"))
-	require.Equal(t, 404, res.StatusCode)
+	b.broker.token = func(context.Context, tokenstore.Slot) (authflow.Credential, error) {
+		return authflow.Credential{}, authflow.ErrStore
+	}
+	for target, status := range map[string]int{"/nowhere": 404, "/graph/x": 503} {
+		res = b.raw(t, line("POST", target, "Content-Length: 4", "Expect: 100-continue"))
+		require.Equal(t, status, res.StatusCode)
+		require.True(t, res.Close, "nobody knows whether the body will come")
+	}
+	for _, event := range b.events(t, 3) {
+		require.Less(t, event["duration"], float64(drainTime/2), "and nobody waits for it")
+	}
+}
+
+func TestAShortRestOfABodyIsReadAndTheConnectionGoesOn(t *testing.T) {
+	b := start(t, nil)
+	b.broker.token = func(context.Context, tokenstore.Slot) (authflow.Credential, error) {
+		return authflow.Credential{}, authflow.ErrStore
+	}
+	conn, err := net.Dial("tcp", b.front.Listener.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+	answers := bufio.NewReader(conn)
+	for range 20 {
+		_, err = io.WriteString(conn, line("POST", "/graph/x", "Content-Length: 100000")+"first bytes")
+		require.NoError(t, err)
+		res, err := http.ReadResponse(answers, nil)
+		require.NoError(t, err)
+		require.Equal(t, 503, res.StatusCode)
+		require.False(t, res.Close)
+		_, err = io.Copy(io.Discard, res.Body)
+		require.NoError(t, err)
+		_, err = io.WriteString(conn, strings.Repeat("x", 100_000-len("first bytes")))
+		require.NoError(t, err)
+	}
 }
 
 func TestInformationalAnswersAndTrailersStayHere(t *testing.T) {
