@@ -62,22 +62,19 @@ func (e *fileEngine) get(ctx context.Context, slot Slot) (stored row, err error)
 func (e *fileEngine) swap(ctx context.Context, slot Slot, prev Version, next row) error {
 	key := slotKey(slot)
 	err := e.update(ctx, func(tx *bbolt.Tx) error {
-		var old, stored *row
+		var stored *row
 		if raw := tx.Bucket(bucketRows).Get(key); raw != nil {
-			decoded, err := decodeRow(raw)
+			old, err := decodeRow(raw)
 			if err != nil {
 				return err
 			}
-			old = &decoded
-			if !old.over(time.Now()) {
-				stored = old
-			}
+			stored = &old
 		}
 		if !replaceable(stored, prev, next.version) {
 			return ErrConflict
 		}
-		if old != nil {
-			if err := unindexRow(tx, key, *old); err != nil {
+		if stored != nil {
+			if err := unindexRow(tx, key, *stored); err != nil {
 				return err
 			}
 		}

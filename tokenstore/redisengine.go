@@ -230,7 +230,7 @@ func decodeFields(values []any) (row, error) {
 	var numbers [3]int64
 	for i := range numbers {
 		n, err := strconv.ParseInt(fields[i+1], 10, 64)
-		if err != nil || strconv.FormatInt(n, 10) != fields[i+1] {
+		if err != nil {
 			missing++
 		}
 		numbers[i] = n

@@ -46,6 +46,18 @@ func TestRedisDownIsUnavailableAtOnceAndComesBack(t *testing.T) {
 	}
 }
 
+func TestAContextEndsACallToAHungRedis(t *testing.T) {
+	server := storetest.StartRedis(t)
+	s := storetest.OpenRedis(t, server.URL)
+	server.Pause()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, err := s.Get(ctx, acme)
+	require.ErrorIs(t, err, tokenstore.ErrUnavailable)
+	require.Less(t, time.Since(start), 250*time.Millisecond) // go-redis alone would wait 300 ms for the reply
+}
+
 func TestAReadOnlyRedisIsUnavailableForWrites(t *testing.T) {
 	server := storetest.StartRedis(t)
 	s, behind := storetest.OpenRedis(t, server.URL), direct(t, server)
