@@ -30,7 +30,10 @@ func (b *Broker) Handler() http.Handler {
 	mux.HandleFunc("/oauth/connect/{integration}/done", c.done)
 	mux.HandleFunc("/oauth/callback/{integration}", c.callback)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { unknownPage.write(w) })
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Page{}.protect(w.Header()) // the mux's own redirects too: no answer of this listener is ever stored
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // connect shows what a ticket is about to connect (GET) and sends the browser to the provider (POST).

@@ -59,6 +59,7 @@ func TestConnectRefuses(t *testing.T) {
 	}{
 		"an unknown integration":           {e.public + "/oauth/connect/Nobody?ticket=x", http.StatusNotFound},
 		"an unknown path":                  {e.public + "/oauth/elsewhere", http.StatusNotFound},
+		"a path that the mux would clean":  {e.public + "/oauth//connect/Graph", http.StatusTemporaryRedirect},
 		"no ticket":                        {e.public + "/oauth/connect/Graph", http.StatusForbidden},
 		"a made-up ticket":                 {e.public + "/oauth/connect/Graph?ticket=" + newSecret(), http.StatusForbidden},
 		"an expired ticket":                {soon.URL, http.StatusForbidden},
@@ -68,7 +69,7 @@ func TestConnectRefuses(t *testing.T) {
 			require.Equal(t, tc.status, b.get(tc.target).status)
 			posted := b.do(http.MethodPost, tc.target, nil)
 			require.Equal(t, tc.status, posted.status)
-			require.Empty(t, posted.location)
+			require.Empty(t, posted.header.Get("Set-Cookie"))
 		})
 	}
 	put := b.do(http.MethodPut, link, nil)
