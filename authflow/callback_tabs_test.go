@@ -10,6 +10,7 @@ import (
 
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
 
 const (
@@ -106,11 +107,12 @@ func TestPublicURLWithAPathPrefix(t *testing.T) {
 
 // Replica A shows the page, B starts the consent, A takes the callback and B shows the result.
 func TestAnyReplicaServesAnyStep(t *testing.T) {
-	e := newConsentEnv(t, consentSetup{})
-	replicas, turn := []http.Handler{e.broker.Handler(), e.newBroker(e.public).Handler()}, 0
+	redis := storetest.StartRedis(t)
+	e := newConsentEnv(t, consentSetup{store: &faultyStore{Backend: storetest.OpenRedis(t, redis.URL)}})
+	replicas, turn := []http.Handler{e.newBroker(storetest.OpenRedis(t, redis.URL)).Handler(), e.handler}, 0
 	e.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		turn++
 		replicas[turn%2].ServeHTTP(w, r)
+		turn++
 	})
 	b := e.newBrowser()
 	sent := b.get(b.consent(e.link()))

@@ -152,7 +152,9 @@ func TestCallbackInAnotherBrowser(t *testing.T) {
 	callback := b.consent(link)
 
 	other := e.newBrowser()
-	require.Equal(t, http.StatusBadRequest, other.get(callback).status, "no cookie")
+	e.store.failing(unavailable("peek consent:"))
+	require.Equal(t, http.StatusBadRequest, other.get(callback).status, "no cookie, and so no look at the store either")
+	e.store.failing(nil)
 	other.click(e.link()) // it has a cookie now, of a consent of its own
 	require.Equal(t, http.StatusBadRequest, other.get(callback).status, "the cookie of another consent")
 	planted := e.newBrowser()

@@ -11,7 +11,6 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
 
 var acme = tokenstore.Slot{Integration: "Graph", Org: "acme"}
@@ -69,7 +69,7 @@ func newConsentEnv(t *testing.T, setup consentSetup) *consentEnv {
 	if setup.change != nil {
 		setup.change(e.graph)
 	}
-	e.broker = e.newBroker(e.public)
+	e.broker = e.newBroker(e.store)
 	e.handler = e.broker.Handler()
 	return e
 }
@@ -84,10 +84,10 @@ func (e *consentEnv) integration(name string) *Integration {
 	}
 }
 
-func (e *consentEnv) newBroker(public string) *Broker {
+func (e *consentEnv) newBroker(store tokenstore.Backend) *Broker {
 	e.t.Helper()
 	b, err := New(Config{
-		Store: e.store, PublicURL: public, Metrics: prometheus.NewRegistry(),
+		Store: store, PublicURL: e.public, Metrics: prometheus.NewRegistry(),
 		Integrations: []*Integration{e.graph, e.integration("Other")},
 		Log:          slog.New(slog.NewJSONHandler(e.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
@@ -224,12 +224,7 @@ type faultyStore struct {
 
 func newFaultyStore(t *testing.T) *faultyStore {
 	t.Helper()
-	keys, err := tokenstore.NewKeyring(tokenstore.Key{ID: "test", Bytes: bytes.Repeat([]byte{7}, 32)})
-	require.NoError(t, err)
-	file, err := tokenstore.OpenFile(tokenstore.FileConfig{Path: filepath.Join(t.TempDir(), "test.db"), Keys: keys})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, file.Close()) })
-	return &faultyStore{Backend: file}
+	return &faultyStore{Backend: storetest.OpenFile(t)}
 }
 
 // unavailable matches operations whose "op id" begins with prefix.

@@ -146,11 +146,7 @@ func (b *Broker) describe(m *managed, slot tokenstore.Slot, rec *tokenstore.Reco
 	out.ExpiresAt, out.LastRefresh, out.NextRefresh = rec.Token.Expiry, rec.Refreshed, rec.Due
 	out.HasRefresh = rec.Token.Refresh != ""
 	out.Scopes = rec.Scopes
-	for _, s := range m.Scopes {
-		if !slices.Contains(rec.Scopes, s) {
-			out.ScopesMissing = append(out.ScopesMissing, s)
-		}
-	}
+	out.ScopesMissing = missingScopes(m.Scopes, rec)
 	out.ConnectedAt, out.ConnectedBy = rec.Connected, rec.ConnectedBy
 	if rec.Failure != nil && out.LastError == nil {
 		out.LastError = &LastError{rec.Failure.Code, rec.Failure.Text, rec.Failure.At}
