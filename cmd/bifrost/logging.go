@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -61,4 +62,14 @@ func firstLine(p []byte) string {
 func stackOf(p []byte) []byte {
 	_, stack, _ := bytes.Cut(p, []byte("\ngoroutine "))
 	return stack
+}
+
+// redisLog takes what the Redis client would print to stderr in a form of its own. What matters of it comes back as errors.
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements the client's logger.
+func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
+	if l.log.Enabled(ctx, slog.LevelDebug) {
+		l.log.DebugContext(ctx, "the Redis client says", "text", firstLine(fmt.Appendf(nil, format, args...)))
+	}
 }

@@ -307,3 +307,5 @@ func (o *output) String() string {
 	defer o.mu.Unlock()
 	return o.buf.String()
 }
+
+func (o *output) contains(text string) bool { return strings.Contains(o.String(), text) }

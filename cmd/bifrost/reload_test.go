@@ -80,6 +80,38 @@ func TestChangedFileReloadsHoweverItIsReplaced(t *testing.T) {
 	reach("/five/me")
 }
 
+// TestChangedTargetOfALinkReloads: the directory to watch is the one that the link leads to, and it changes with the link.
+func TestChangedTargetOfALinkReloads(t *testing.T) {
+	s := newSetup(t, authflowtest.New(t, authflowtest.Config{}), nil)
+	with := func(route string) []byte {
+		return []byte(strings.Replace(s.text(), "route: /graph", "route: "+route, 1))
+	}
+	reach := func(path string) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			status, _ := s.call(t, "acme", path)
+			return status == http.StatusOK
+		}, patience, pollTime, path)
+	}
+	first, second := filepath.Join(t.TempDir(), "one.yaml"), filepath.Join(t.TempDir(), "two.yaml")
+	require.NoError(t, os.WriteFile(first, with("/one"), 0o600))
+	require.NoError(t, os.WriteFile(second, with("/two"), 0o600))
+	link := func(target string) {
+		t.Helper()
+		require.NoError(t, os.Symlink(target, s.config+".new"))
+		require.NoError(t, os.Rename(s.config+".new", s.config))
+	}
+	link(first)
+	s.start(t)
+	s.connect(t, "acme")
+	require.NoError(t, os.WriteFile(first, with("/three"), 0o600))
+	reach("/three/me")
+	link(second)
+	reach("/two/me")
+	require.NoError(t, os.WriteFile(second, with("/four"), 0o600))
+	reach("/four/me")
+}
+
 func TestChangedSecretFileReloads(t *testing.T) {
 	s := newSetup(t, authflowtest.New(t, authflowtest.Config{}), func(s *setup, text string) string {
 		return strings.Replace(text, "{env: CALLER}", "{file: secrets/caller}", 1)

@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/bifrost-proxy/bifrost/config"
 )
 
@@ -23,7 +25,8 @@ func runServe(ctx context.Context, args []string, std stdio) error {
 		return err
 	}
 	log, level := newLog(std.err, cfg.Log)
-	slog.SetDefault(log) // for what the libraries print by themselves
+	slog.SetDefault(log) // for what libraries print by themselves, like the next one
+	redis.SetLogger(redisLog{log})
 
 	p, err := start(ctx, cfg, log, level)
 	if err != nil {

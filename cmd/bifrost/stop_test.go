@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -126,18 +128,22 @@ func TestSIGTERMWaitsForARefreshInFlight(t *testing.T) {
 
 	gate := authflowtest.NewGate()
 	idp.Misbehave(authflowtest.Behaviour{HoldAfter: gate})
-	refreshed := make(chan struct{})
-	go func() { // ends with the answer, or with the process
-		defer close(refreshed)
-		_, _, _ = s.command(t, "refresh", "graph", "acme")
-	}()
+	ctx, hangUp := context.WithCancel(t.Context())
+	asked := exec.CommandContext(ctx, binary, "refresh", "graph", "acme")
+	asked.Env = s.environ()
+	require.NoError(t, asked.Start())
 	<-gate.Arrived()
+	hangUp() // nobody waits for this refresh any more but bifrost itself
+	require.Error(t, asked.Wait())
+
 	r.signal(t, sigTerm)
-	r.logged(t, "bifrost is stopping")
-	require.Never(t, r.hasEnded, 200*time.Millisecond, pollTime, "bifrost ended while a refresh was on its way")
+	require.Eventually(t, func() bool { status, _ := fetch(t, "http://"+s.proxy+"/"); return status == 0 }, patience, pollTime)
+	require.Never(t, func() bool {
+		status, _ := fetch(t, "http://"+s.auth+"/integrations")
+		return status == 0 || r.hasEnded()
+	}, 300*time.Millisecond, pollTime, "the auth listener closes, and bifrost ends, after the refresh")
 	gate.Release()
 	require.Equal(t, 0, r.exit(t))
-	<-refreshed
 
 	s.start(t)
 	status, _, code := s.command(t, "refresh", "graph", "acme")
