@@ -295,8 +295,14 @@ func (r *replica) status(org string) string {
 // adopt gives an org a connection by importing a refresh token that the provider has issued to it: one POST.
 func (r *replica) adopt(org string) {
 	r.t.Helper()
-	body := fmt.Sprintf(`{"refresh_token":%q}`, r.site.idp.Issue(org, "read").Refresh)
-	ans := r.api(http.MethodPut, connectionPath(org)+"/grant", body)
+	r.adoptAt("graph", r.site.idp, org)
+}
+
+// adoptAt is adopt at another integration and its provider.
+func (r *replica) adoptAt(integration string, idp *authflowtest.Provider, org string) {
+	r.t.Helper()
+	body := fmt.Sprintf(`{"refresh_token":%q}`, idp.Issue(org, "read").Refresh)
+	ans := r.api(http.MethodPut, "/integrations/"+integration+"/connections/"+org+"/grant", body)
 	require.Equal(r.t, http.StatusOK, ans.Status, ans.Body)
 }
 
