@@ -102,13 +102,7 @@ func (in *Integration) check() error {
 	if in.IdleLifetime == 0 {
 		in.IdleLifetime = 30 * 24 * time.Hour
 	}
-	if in.TokenTimeout == 0 {
-		in.TokenTimeout = 15 * time.Second
-		if in.Refresh == OneTime {
-			// An early time-out is indistinguishable from losing the token, so it had better not be early.
-			in.TokenTimeout = 30 * time.Second
-		}
-	}
+	in.TokenTimeout = in.tokenTimeout()
 	switch {
 	case in.Name == "" || in.ClientID == "" || in.Resolve == nil:
 		return fmt.Errorf("authflow: integration %q needs a name, a client id and a resolver", in.Name)

@@ -142,14 +142,14 @@ func (c *consents) exchange(ctx context.Context, in *Integration, ep Endpoints, 
 		out.result, out.reason, out.problem = resultExchange, got.code, exchangeFailed(in, got)
 		return
 	}
-	if m := c.managed(in.Name); m != nil {
-		c.judge(ctx, m, ep, got) // good news only: a failed exchange holds no refresh back
-	}
 	rec := c.newGrant(in, ep, got, out.by)
 	account := c.otherAccount(ctx, going.Slot, rec)
 	if err := c.saveGrant(ctx, going.Slot, rec); err != nil {
 		out.result, out.problem = resultNotSaved, &notSaved
 		return
+	}
+	if m := c.managed(in.Name); m != nil {
+		c.accepted(ctx, m, ep) // good news only: a failed exchange holds no refresh back
 	}
 	out.result = resultConnected
 	if rec.Token.Refresh == "" {

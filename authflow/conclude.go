@@ -14,12 +14,14 @@ import (
 // conclude stores the outcome of a POST made for rec, which is in the store with its Intent, and lands the flight.
 func (b *Broker) conclude(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, r reply) {
 	if r.class == granted {
-		// Nothing comes before storing: until then the token exists here alone.
+		// Nothing that takes time comes before storing: until then the token exists here alone.
+		b.breakers.note(ep.TokenURL, false, 0, time.Now())
 		b.settle(ctx, c, m, f, renewed(m.Integration, c, rec, r, f.why == refreshRejected), rec.Version())
-		b.judge(ctx, m, ep, r)
+		b.accepted(ctx, m, ep)
 		return
 	}
-	b.judge(ctx, m, ep, r)
+	counted := f.why != refreshByOperator
+	b.judge(ctx, m, ep, r, counted)
 	var edit func(*tokenstore.Record)
 	var land error
 	now := time.Now()
@@ -34,14 +36,18 @@ func (b *Broker) conclude(ctx context.Context, c *conn, m *managed, f *flight, e
 		edit = func(rec *tokenstore.Record) { rec.Intent, rec.Due = nil, now.Add(clientProbe) }
 		land = &Error{ErrClient, c.slot, rejectedText, clientProbe}
 	default:
+		failure := nextFailure(rec.Failure, r, now)
+		if last := rec.Failure; last != nil && !counted {
+			failure.Attempts, failure.RetryAt, failure.Mandated = last.Attempts, last.RetryAt, last.Mandated
+		}
 		edit = func(rec *tokenstore.Record) {
-			rec.Failure = nextFailure(rec.Failure, r, now)
+			rec.Failure = failure
 			if r.class != ambiguous || m.Refresh != OneTime {
 				rec.Intent = nil
 			}
 			rec.Due = due(m.Integration, c.slot, rec, now)
 		}
-		land = &Error{ErrProvider, c.slot, r.text, nextFailure(rec.Failure, r, now).RetryAt.Sub(now)}
+		land = &Error{ErrProvider, c.slot, r.text, max(failure.RetryAt.Sub(now), 0)}
 	}
 	b.fail(ctx, c, m, f, rec, edit, land)
 }
@@ -74,7 +80,7 @@ func (b *Broker) fail(ctx context.Context, c *conn, m *managed, f *flight, rec *
 
 // blame is conclude for a first token that did not come: there is no record to write the failure down in.
 func (b *Broker) blame(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, r reply) {
-	b.judge(ctx, m, ep, r)
+	b.judge(ctx, m, ep, r, f.why != refreshByOperator)
 	now := time.Now()
 	if r.class == rejectedClient {
 		f.land(nil, &Error{ErrClient, c.slot, rejectedText, clientProbe})
@@ -155,26 +161,39 @@ func setToken(in *Integration, rec *tokenstore.Record, r reply) {
 	}
 }
 
-// judge tells the breakers what the answer says of the endpoint and of our client there.
-func (b *Broker) judge(ctx context.Context, m *managed, ep Endpoints, r reply) {
+// judge tells the breakers what a failure says of the endpoint and of our client there. An attempt by an operator is not
+// counted against the endpoint.
+func (b *Broker) judge(ctx context.Context, m *managed, ep Endpoints, r reply, counted bool) {
 	now := time.Now()
-	b.breakers.note(ep.TokenURL, r.endpointFailed(), r.retryAfter, now)
+	if counted {
+		b.breakers.note(ep.TokenURL, r.endpointFailed(), r.retryAfter, now)
+	}
+	if r.class != rejectedClient {
+		return
+	}
 	key := clientKey(m.Integration, ep)
+	b.breakers.reject(key, now.Add(clientProbe))
+	b.log.Error("the provider refuses our client; no connection changes, check the client id and secret",
+		"integration", m.Name, "code", r.code)
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	switch {
-	case r.class == rejectedClient:
-		b.breakers.reject(key, now.Add(clientProbe))
-		b.log.Error("the provider refuses our client; no connection changes, check the client id and secret",
-			"integration", m.Name, "code", r.code)
-		if err := b.store.Put(ctx, rejectionID(key), []byte(now.Add(clientProbe).Format(time.RFC3339)), clientProbe); err != nil {
-			b.log.Debug("other replicas will find out by themselves", "integration", m.Name, "error", err)
-		}
-	case r.class == granted && b.breakers.accept(key):
-		b.log.Info("the provider accepts our client again", "integration", m.Name)
-		if _, err := b.store.Take(ctx, rejectionID(key)); err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
-			b.log.Debug("other replicas will find out by themselves", "integration", m.Name, "error", err)
-		}
+	if err := b.store.Put(ctx, rejectionID(key), []byte(now.Add(clientProbe).Format(time.RFC3339)), clientProbe); err != nil {
+		b.log.Debug("other replicas will find out by themselves", "integration", m.Name, "error", err)
+	}
+}
+
+// accepted tells the breakers that the endpoint works and knows our client.
+func (b *Broker) accepted(ctx context.Context, m *managed, ep Endpoints) {
+	b.breakers.note(ep.TokenURL, false, 0, time.Now())
+	key := clientKey(m.Integration, ep)
+	if !b.breakers.accept(key) {
+		return
+	}
+	b.log.Info("the provider accepts our client again", "integration", m.Name)
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	if _, err := b.store.Take(ctx, rejectionID(key)); err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
+		b.log.Debug("other replicas will find out by themselves", "integration", m.Name, "error", err)
 	}
 }
 

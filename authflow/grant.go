@@ -67,8 +67,13 @@ func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokens
 		return true, nil // an earlier attempt whose answer was lost
 	case err == nil:
 		prev = stored.Version()
-	case !errors.Is(err, tokenstore.ErrNotFound):
-		return false, err
+	case errors.Is(err, tokenstore.ErrNotFound):
+	default:
+		damaged, ok := errors.AsType[*tokenstore.UnreadableError](err)
+		if !ok || damaged.Stored == (tokenstore.Version{}) {
+			return false, err
+		}
+		prev = damaged.Stored // a person consented anew: that replaces what nobody can read
 	}
 	err = b.save(ctx, slot, rec, prev)
 	if errors.Is(err, tokenstore.ErrConflict) {
@@ -94,12 +99,13 @@ func (b *Broker) Import(ctx context.Context, slot tokenstore.Slot, refreshToken,
 	// From here on the provider may have rotated the token: nothing may cancel it.
 	ctx = context.WithoutCancel(ctx)
 	r := b.post(m, func() reply { return b.endpoint.refresh(ctx, m.Integration, ep, refreshToken) })
-	b.judge(ctx, m, ep, r)
 	switch r.class {
 	case granted:
+		defer b.accepted(ctx, m, ep) // after storing
 	case dead:
 		return Connection{}, &Error{Reason: ErrGrantRefused, Slot: slot, Detail: r.text}
 	case rejectedClient:
+		b.judge(ctx, m, ep, r, false)
 		return Connection{}, &Error{ErrClient, slot, rejectedText, clientProbe}
 	default:
 		return Connection{}, &Error{ErrProvider, slot, r.text, max(r.retryAfter, retryUrgent)}
@@ -151,10 +157,15 @@ func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string
 		if errors.Is(err, tokenstore.ErrNotFound) {
 			break
 		}
-		if err != nil {
+		var stored tokenstore.Version
+		if damaged, ok := errors.AsType[*tokenstore.UnreadableError](err); ok {
+			stored = damaged.Stored
+		} else if err != nil {
 			return b.readError(slot, err)
+		} else {
+			stored = rec.Version()
 		}
-		err = b.store.Delete(ctx, slot, rec.Version())
+		err = b.store.Delete(ctx, slot, stored)
 		if errors.Is(err, tokenstore.ErrConflict) {
 			continue
 		}
@@ -162,7 +173,9 @@ func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string
 			return b.readError(slot, err)
 		}
 		b.log.Info("disconnected", "integration", slot.Integration, "org", string(slot.Org), "by", by)
-		b.discard(m, slot, rec)
+		if rec != nil {
+			b.discard(m, slot, rec)
+		}
 		break
 	}
 	c := b.conn(slot)

@@ -108,7 +108,7 @@ func (b *Broker) gauge(ctx context.Context) {
 	defer cancel()
 	all := make(map[string][]Connection)
 	n := 0
-	for slot, entry := range b.store.List(ctx) {
+	for slot, entry := range b.store.List(ctx, "") {
 		if slot == (tokenstore.Slot{}) {
 			b.log.Debug("the connections could not be counted", "error", entry.Err)
 			return

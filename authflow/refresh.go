@@ -168,7 +168,9 @@ func (b *Broker) mint(ctx context.Context, c *conn, m *managed, f *flight, ep En
 	}
 	if rec == nil && r.class == granted {
 		first := b.newGrant(m.Integration, ep, r, string(ClientCredentials))
+		first.Due = due(m.Integration, c.slot, first, first.Refreshed)
 		b.settle(ctx, c, m, f, first, tokenstore.Version{})
+		b.accepted(ctx, m, ep)
 		return
 	}
 	if rec == nil {

@@ -74,15 +74,14 @@ func (b *Broker) Connections(ctx context.Context, integration string) ([]Connect
 	}
 	now := time.Now()
 	var list []Connection
-	for slot, entry := range b.store.List(ctx) {
+	for slot, entry := range b.store.List(ctx, integration) {
 		switch {
 		case slot == (tokenstore.Slot{}):
 			return nil, b.readError(tokenstore.Slot{Integration: integration}, entry.Err)
-		case slot.Integration != integration:
 		case entry.Err != nil:
 			list = append(list, Connection{
 				Slot:      slot,
-				Status:    NeedsReconnect,
+				Status:    NeedsReconnect, // until it can be read again, a new consent is what helps
 				LastError: &LastError{Code: "other", Text: "the stored record cannot be read; it is left untouched"},
 			})
 		default:

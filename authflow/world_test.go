@@ -60,9 +60,12 @@ func inWorld(t *testing.T, s settings, test func(t *testing.T, w *world)) {
 			s.integration(&w.integration)
 		}
 		w.Broker, w.metrics = w.replica()
+		t.Cleanup(func() {
+			w.store.down.Store(false)
+			w.provider.Behave()
+			require.NoError(t, w.Wait(context.Background()))
+		})
 		test(t, w)
-		w.store.down.Store(false)
-		require.NoError(t, w.Wait(t.Context()))
 	})
 }
 
@@ -206,6 +209,7 @@ func (w *world) refreshes(result string) (n float64) {
 // moody is a store that goes away, or loses answers, on command.
 type moody struct {
 	tokenstore.Backend
+	damaged    atomic.Bool  // records cannot be read
 	down       atomic.Bool  // nothing reaches the store
 	loseSaves  atomic.Int32 // so many saves happen, and their answers are lost
 	reads      atomic.Int32
@@ -228,6 +232,9 @@ func (m *moody) Get(ctx context.Context, slot tokenstore.Slot) (*tokenstore.Reco
 	}
 	rec, err := m.Backend.Get(ctx, slot)
 	once(&m.afterGet)
+	if err == nil && m.damaged.Load() {
+		return nil, &tokenstore.UnreadableError{Stored: rec.Version(), Reason: "a bit has flipped"}
+	}
 	return rec, err
 }
 
@@ -260,13 +267,13 @@ func (m *moody) Delete(ctx context.Context, slot tokenstore.Slot, prev tokenstor
 	return m.Backend.Delete(ctx, slot, prev)
 }
 
-func (m *moody) List(ctx context.Context) iter.Seq2[tokenstore.Slot, tokenstore.Entry] {
+func (m *moody) List(ctx context.Context, integration string) iter.Seq2[tokenstore.Slot, tokenstore.Entry] {
 	if err := m.away(); err != nil {
 		return func(yield func(tokenstore.Slot, tokenstore.Entry) bool) {
 			yield(tokenstore.Slot{}, tokenstore.Entry{Err: err})
 		}
 	}
-	return m.Backend.List(ctx)
+	return m.Backend.List(ctx, integration)
 }
 
 func (m *moody) Due(ctx context.Context, now time.Time, limit int) ([]tokenstore.Slot, error) {

@@ -86,7 +86,7 @@ func (e *fileEngine) swap(ctx context.Context, slot Slot, prev Version, next row
 	return err
 }
 
-func (e *fileEngine) list(ctx context.Context) iter.Seq2[Slot, rowEntry] {
+func (e *fileEngine) list(ctx context.Context, integration string) iter.Seq2[Slot, rowEntry] {
 	type listed struct {
 		slot  Slot
 		entry rowEntry
@@ -106,8 +106,11 @@ func (e *fileEngine) list(ctx context.Context) iter.Seq2[Slot, rowEntry] {
 					n++
 					after, more = bytes.Clone(key), n == listPage
 					slot, ok := parseSlotKey(after)
+					if !ok || integration != "" && slot.Integration != integration {
+						continue
+					}
 					stored, err := decodeRow(bytes.Clone(raw))
-					if !ok || stored.dead {
+					if stored.dead {
 						continue
 					}
 					page = append(page, listed{slot, rowEntry{stored, err}})

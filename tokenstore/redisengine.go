@@ -102,13 +102,16 @@ func (e *redisEngine) swap(ctx context.Context, slot Slot, prev Version, next ro
 // redisPage is how many rows of a list, or shards of an index, are read at once.
 const redisPage = 128
 
-func (e *redisEngine) list(ctx context.Context) iter.Seq2[Slot, rowEntry] {
+func (e *redisEngine) list(ctx context.Context, integration string) iter.Seq2[Slot, rowEntry] {
 	return func(yield func(Slot, rowEntry) bool) {
 		for n := range shards {
 			names, err := e.names(ctx, shard(n))
 			if err != nil {
 				yield(Slot{}, rowEntry{err: err})
 				return
+			}
+			if integration != "" {
+				names = slices.DeleteFunc(names, func(name string) bool { return !nameOf(name, integration) })
 			}
 			for page := range slices.Chunk(names, redisPage) {
 				if !e.listPage(ctx, shard(n), page, yield) {

@@ -129,7 +129,7 @@ func everyOperation(t *testing.T, s *tokenstore.Redis, rec *tokenstore.Record) m
 		"peek":    func() error { _, err := s.Peek(ctx, "id"); return err },
 		"ping":    func() error { return s.Ping(ctx) },
 		"list": func() error {
-			for _, entry := range s.List(ctx) {
+			for _, entry := range s.List(ctx, "") {
 				return entry.Err
 			}
 			return nil
@@ -144,7 +144,7 @@ func TestAnEvictedRecordIsUnreadableNotGone(t *testing.T) {
 	require.EqualValues(t, 1, behind.Del(t.Context(), tokenstore.RedisRow(acme)).Val())
 	_, err := s.Get(t.Context(), acme)
 	require.ErrorIs(t, err, tokenstore.ErrUnreadable)
-	for slot, entry := range s.List(t.Context()) {
+	for slot, entry := range s.List(t.Context(), "") {
 		require.Equal(t, acme, slot)
 		require.ErrorIs(t, entry.Err, tokenstore.ErrUnreadable)
 	}

@@ -51,5 +51,11 @@ func parseName(name string) (Slot, bool) {
 	return Slot{string(i), Org(o)}, true
 }
 
+// nameOf tells whether a name is of one of the integration's connections.
+func nameOf(name, integration string) bool {
+	encoded, _, _ := strings.Cut(name, ".")
+	return encoded == base64.RawURLEncoding.EncodeToString([]byte(integration))
+}
+
 // locateShelf spreads shelved values by their hash.
 func locateShelf(id [32]byte) shard { return shard(id[0] % shards) }

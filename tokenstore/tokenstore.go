@@ -89,9 +89,9 @@ type Store interface {
 	// Delete replaces the record by a tombstone that lasts TombstoneLife, if the stored version equals prev, and publishes
 	// the Slot. It returns ErrConflict otherwise, also when there is nothing to delete.
 	Delete(ctx context.Context, slot Slot, prev Version) error
-	// List yields every connection, tombstones left out, in no particular order. A record that cannot be read comes with
+	// List yields every connection of an integration (empty: of all), tombstones left out, in no particular order. A record that cannot be read comes with
 	// a nil Record and an ErrUnreadable; an error with a zero Slot ends the sequence.
-	List(ctx context.Context) iter.Seq2[Slot, Entry]
+	List(ctx context.Context, integration string) iter.Seq2[Slot, Entry]
 	// Due returns at most limit Slots whose Record.Due is set and not after now, the longest due first, to the millisecond.
 	Due(ctx context.Context, now time.Time, limit int) ([]Slot, error)
 }

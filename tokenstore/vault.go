@@ -97,12 +97,12 @@ func (v *vault) Delete(ctx context.Context, slot Slot, prev Version) (err error)
 	return nil
 }
 
-func (v *vault) List(ctx context.Context) iter.Seq2[Slot, Entry] {
+func (v *vault) List(ctx context.Context, integration string) iter.Seq2[Slot, Entry] {
 	return func(yield func(Slot, Entry) bool) {
 		var err error
 		start := time.Now()
 		defer func() { v.metrics.observe("list", start, &err) }()
-		for slot, entry := range v.rows.list(ctx) {
+		for slot, entry := range v.rows.list(ctx, integration) {
 			if entry.err != nil && slot == (Slot{}) {
 				err = wrap("list", slot, entry.err)
 				yield(slot, Entry{Err: err})

@@ -66,7 +66,7 @@ var deletes = map[string]func(*testing.T, Opened){
 	"a tombstone is neither listed nor due": func(t *testing.T, s Opened) {
 		rec := saved(t, s, slotOf("acme"))
 		require.NoError(t, s.Delete(t.Context(), slotOf("acme"), rec.Version()))
-		for slot := range s.List(t.Context()) {
+		for slot := range s.List(t.Context(), "") {
 			t.Errorf("listed %v", slot)
 		}
 		slots, err := s.Due(t.Context(), time.Now().Add(2*tokenstore.TombstoneLife), 10)

@@ -23,8 +23,9 @@ var feed = map[string]func(*testing.T, Opened){
 	},
 
 	"a conflict is not published": func(t *testing.T, s Opened) {
-		saved(t, s, slotOf("acme"))
 		w := watch(t, s)
+		saved(t, s, slotOf("acme"))
+		w.hears(t, slotOf("acme"))
 		require.ErrorIs(t, s.Save(t.Context(), slotOf("acme"), Grant(), tokenstore.Version{}), tokenstore.ErrConflict)
 		saved(t, s, slotOf("globex"))
 		w.hears(t, slotOf("globex"))

@@ -18,7 +18,7 @@ var lists = map[string]func(*testing.T, Opened){
 			slot := slotOf(fmt.Sprint("org-", i))
 			stored[slot] = saved(t, s, slot)
 		}
-		for slot, entry := range s.List(t.Context()) {
+		for slot, entry := range s.List(t.Context(), "") {
 			require.NoError(t, entry.Err)
 			require.Equal(t, stored[slot], entry.Record, "%v", slot)
 			delete(stored, slot)
@@ -26,8 +26,21 @@ var lists = map[string]func(*testing.T, Opened){
 		require.Empty(t, stored)
 	},
 
+	"a list of one integration yields no other's": func(t *testing.T, s Opened) {
+		mine := slotOf("acme")
+		saved(t, s, mine)
+		saved(t, s, tokenstore.Slot{Integration: mine.Integration + "2", Org: "acme"})
+		saved(t, s, tokenstore.Slot{Integration: mine.Integration[:5], Org: "acme"})
+		var listed []tokenstore.Slot
+		for slot, entry := range s.List(t.Context(), mine.Integration) {
+			require.NoError(t, entry.Err)
+			listed = append(listed, slot)
+		}
+		require.Equal(t, []tokenstore.Slot{mine}, listed)
+	},
+
 	"a list of nothing is empty": func(t *testing.T, s Opened) {
-		for slot, entry := range s.List(t.Context()) {
+		for slot, entry := range s.List(t.Context(), "") {
 			t.Errorf("listed %v %v", slot, entry.Err)
 		}
 	},
@@ -36,7 +49,7 @@ var lists = map[string]func(*testing.T, Opened){
 		saved(t, s, slotOf("acme"))
 		saved(t, s, slotOf("globex"))
 		n := 0
-		for range s.List(t.Context()) {
+		for range s.List(t.Context(), "") {
 			n++
 			break
 		}
@@ -46,11 +59,11 @@ var lists = map[string]func(*testing.T, Opened){
 	"the consumer of a list may write": func(t *testing.T, s Opened) {
 		saved(t, s, slotOf("acme"))
 		saved(t, s, slotOf("globex"))
-		for slot, entry := range s.List(t.Context()) {
+		for slot, entry := range s.List(t.Context(), "") {
 			require.NoError(t, entry.Err)
 			require.NoError(t, s.Save(t.Context(), slot, refreshed(entry.Record), entry.Record.Version()))
 		}
-		for _, entry := range s.List(t.Context()) {
+		for _, entry := range s.List(t.Context(), "") {
 			require.EqualValues(t, 2, entry.Record.Generation)
 		}
 	},

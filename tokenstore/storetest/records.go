@@ -165,7 +165,7 @@ var records = map[string]func(*testing.T, Opened){
 		require.ErrorIs(t, err, tokenstore.ErrUnavailable)
 		_, err = s.Due(ctx, rec.Due, 1)
 		require.ErrorIs(t, err, tokenstore.ErrUnavailable)
-		for slot, entry := range s.List(ctx) {
+		for slot, entry := range s.List(ctx, "") {
 			require.Zero(t, slot)
 			require.ErrorIs(t, entry.Err, tokenstore.ErrUnavailable)
 		}

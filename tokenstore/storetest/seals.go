@@ -51,7 +51,7 @@ var seals = map[string]func(*testing.T, Opened){
 		rec := saved(t, s, slotOf("globex"))
 		s.SetRow(slotOf("acme"), s.Row(slotOf("globex")))
 		listed := map[tokenstore.Slot]tokenstore.Entry{}
-		for slot, entry := range s.List(t.Context()) {
+		for slot, entry := range s.List(t.Context(), "") {
 			listed[slot] = entry
 		}
 		require.Len(t, listed, 2)
