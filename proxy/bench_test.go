@@ -16,7 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
 
 // The benchmarks compare a proxied request (caller key, org, warm token, metrics, log line) with the same request through a bare
@@ -33,10 +35,8 @@ func benchUpstream(b *testing.B, size int) *httptest.Server {
 }
 
 func bifrostHandler(b *testing.B, upstream string, orgs int, logRequests bool) http.Handler {
-	warm := authflow.NewCredential(tokenstore.Slot{Integration: "Microsoft_Graph", Org: "org-7"}, tokenOf("org-7"))
-	broker := &fakeBroker{token: func(context.Context, tokenstore.Slot) (authflow.Credential, error) { return warm, nil }}
 	p, err := New(Config{
-		Broker:      broker,
+		Broker:      warmBroker(b, orgs),
 		Callers:     []Caller{{Name: "workflows", Key: func() string { return callerKey }, Orgs: []string{"*"}, Integrations: []string{"*"}}},
 		Log:         slog.New(slog.NewJSONHandler(io.Discard, nil)),
 		LogRequests: logRequests,
@@ -49,12 +49,46 @@ func bifrostHandler(b *testing.B, upstream string, orgs int, logRequests bool) h
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = p.Close() })
-	for i := range orgs { // every org's connection is warm
-		if _, err := p.routes[0].targetOf(tokenstore.Org(fmt.Sprintf("org-%d", i))); err != nil {
+	for i := range orgs { // and every org has been here before
+		if _, err := p.routes[0].targetOf(benchOrg(i)); err != nil {
 			b.Fatal(err)
 		}
 	}
 	return p
+}
+
+func benchOrg(i int) tokenstore.Org { return tokenstore.Org(fmt.Sprint("org-", 7+i)) }
+
+// warmBroker is a Broker over a file store that has a connection of every org in memory.
+func warmBroker(b *testing.B, orgs int) *authflow.Broker {
+	provider := authflowtest.InMemory(b, authflowtest.Config{Lifetime: 24 * time.Hour})
+	broker, err := authflow.New(authflow.Config{
+		Store: storetest.OpenFile(b),
+		Integrations: []*authflow.Integration{{
+			Name: "Microsoft_Graph", ClientID: provider.ClientID(), ClientSecret: provider.ClientSecret, Fallback: true,
+			Resolve: func(tokenstore.Org) (authflow.Endpoints, error) {
+				return authflow.Endpoints{TokenURL: provider.TokenURL}, nil
+			},
+		}},
+		PublicURL: "https://bifrost.test",
+		Transport: provider.Transport(),
+		Metrics:   prometheus.NewRegistry(),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for i := range orgs {
+		slot := tokenstore.Slot{Integration: "Microsoft_Graph", Org: benchOrg(i)}
+		if _, err := broker.Import(b.Context(), slot, provider.Issue(string(slot.Org)).Refresh, "bench"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Cleanup(func() {
+		if err := broker.Wait(context.Background()); err != nil {
+			b.Error(err)
+		}
+	})
+	return broker
 }
 
 func bareHandler(b *testing.B, upstream string) http.Handler {
