@@ -207,8 +207,8 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// problem is the body of a failure (RFC 9457).
-type problem struct {
+// failureBody is the body of a failure (RFC 9457).
+type failureBody struct {
 	Type, Title, Detail, Code string
 	Status                    int
 	Retryable                 *bool
@@ -217,7 +217,7 @@ type problem struct {
 
 func checkProblem(t *testing.T, ans answer, code string) {
 	t.Helper()
-	var p problem
+	var p failureBody
 	require.NoError(t, json.Unmarshal([]byte(ans.Body), &p), ans.Body)
 	require.Equal(t, code, p.Code)
 	require.Equal(t, ans.Status, p.Status)
