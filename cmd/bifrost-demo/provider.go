@@ -94,6 +94,7 @@ var consentTemplate = template.Must(template.New("consent").Parse(`<!doctype htm
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{if .User}}Permissions requested{{else}}Sign in{{end}} · Demo ID</title>
+<link rel="icon" href="data:,">
 <style>
 :root { color-scheme: light dark; --ink: #1d2433; --soft: #5d6679; --line: #d9dee8; --page: #eef1f6; --card: #fff; --blue: #0b62c4; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8ebf2; --soft: #9aa4b8; --line: #39425a; --page: #141926; --card: #1e2536; --blue: #3f8ee8; } }
