@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -363,13 +362,6 @@ func (r *replica) metric(name string, labels ...string) float64 {
 		sum += n
 	}
 	return sum
-}
-
-// repeated returns how often each refresh token was POSTed that was POSTed more than once.
-func repeated(idp *authflowtest.Provider) map[string]int {
-	posts := idp.Refreshes()
-	maps.DeleteFunc(posts, func(_ string, n int) bool { return n == 1 })
-	return posts
 }
 
 // newClient returns a client with connections enough for a crowd.
