@@ -85,7 +85,7 @@ func (x *exchange) prepareBody(in *http.Request) {
 	}
 	src := in.Body
 	if x.route.MaxBody > 0 {
-		src = http.MaxBytesReader(x.w, src, x.route.MaxBody)
+		src = http.MaxBytesReader(nil, src, x.route.MaxBody) // the transport reads it, and must not touch x.w
 	}
 	x.body = newReplayBody(src, in.ContentLength, x.route.ReplayBodyLimit)
 }

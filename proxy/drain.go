@@ -27,9 +27,10 @@ func (x *exchange) unread() int64 {
 
 // keepOrClose decides, before the headers of an answer are written, what becomes of the caller's connection. A short rest of
 // the body is read afterwards; if more may come, the connection ends with the answer, since a body left unread in full duplex
-// mode cannot be told from the next request (golang/go#68560).
-func (x *exchange) keepOrClose() {
-	if rest := x.unread(); rest < 0 || rest > maxDrain {
+// mode cannot be told from the next request (golang/go#68560). Nor can it be read before an answer without a known length ends:
+// the caller may wait for that end.
+func (x *exchange) keepOrClose(lengthKnown bool) {
+	if rest := x.unread(); rest < 0 || rest > maxDrain || rest > 0 && !lengthKnown {
 		x.w.Header().Set("Connection", "close")
 	}
 }
@@ -40,10 +41,12 @@ func (x *exchange) drain(rc *http.ResponseController) {
 		return
 	}
 	_ = rc.Flush() // the answer is complete: the caller need not wait for us
-	_ = rc.SetReadDeadline(time.Now().Add(drainTime))
 	if x.w.Header().Get("Connection") == "close" {
-		return // the server closes, and reads on no longer than the deadline
+		// The server ends the answer, reads on and closes. It takes deadlines away that are set before.
+		time.AfterFunc(drainTime, func() { _ = rc.SetReadDeadline(time.Unix(1, 0)) })
+		return
 	}
+	_ = rc.SetReadDeadline(time.Now().Add(drainTime))
 	if _, err := io.Copy(io.Discard, x.r.Body); err != nil {
 		panic(http.ErrAbortHandler) // what follows on this connection is not known to be a request
 	}

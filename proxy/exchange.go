@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/rand"
+	"io"
 	"net/http"
 	"net/http/httputil"
 	"slices"
@@ -163,22 +164,34 @@ func (x *exchange) forward() {
 	// transport still reads it too, and answers are cut short (golang/go#40747).
 	rc := http.NewResponseController(x.w)
 	_ = rc.EnableFullDuplex() // not supported outside of net/http's server, where it is not needed
+	body, whole := x.r.Body, false
+	defer func() {
+		if !whole { // net/http would go on reading before it closes the connection, for as long as the caller likes
+			_ = rc.SetReadDeadline(time.Unix(1, 0))
+			_ = body.Close()
+		}
+	}()
+	x.r.Body = io.NopCloser(body) // httputil's Close would wait for the caller's next bytes before the answer goes out
 	x.rp.ServeHTTP(x.w, x.r)
 	x.drain(rc)
+	whole = true
 }
 
 // modifyResponse is httputil's hook on the way back. Our own headers are set here and not before, or an informational answer
 // could take them away.
 func (x *exchange) modifyResponse(res *http.Response) error {
+	if res.StatusCode < 100 {
+		return fail(codeUnreachable, "The upstream's answer has no valid status.") // net/http reads such an answer, and panics on writing it
+	}
 	x.status, x.byUpstream = res.StatusCode, true
 	filterResponse(res.Header)
 	x.rewriteLinks(res.Header)
 	x.setOwnHeaders(x.w.Header())
-	x.keepOrClose()
+	x.keepOrClose(res.ContentLength >= 0)
 	return nil
 }
 
 func (x *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err error) {
-	x.keepOrClose()
+	x.keepOrClose(true)
 	x.answer(failureOf(x.r.Context(), err))
 }
