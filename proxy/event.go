@@ -51,5 +51,5 @@ func (x *exchange) report() {
 		slog.String("connection", x.connection),
 		slog.Int("status", x.status),
 		slog.String("code", string(x.code)),
-		slog.Duration("duration", took))
+		slog.Float64("duration", took.Seconds()))
 }

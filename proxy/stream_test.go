@@ -130,7 +130,7 @@ func TestExpectContinueIsAnsweredOnlyWhenTheBodyIsWanted(t *testing.T) {
 		require.True(t, res.Close, "nobody knows whether the body will come")
 	}
 	for _, event := range b.events(t, 3) {
-		require.Less(t, event["duration"], float64(drainTime/2), "and nobody waits for it")
+		require.Less(t, event["duration"], drainTime.Seconds()/2, "and nobody waits for it")
 	}
 }
 
