@@ -22,6 +22,10 @@ const (
 	resultChangedSetup = "configuration_changed"
 )
 
+var callbackResults = []string{
+	resultConnected, resultNoRefresh, resultDenied, resultRefused, resultTicketSpent, resultExchange, resultStore, resultNotSaved, resultChangedSetup,
+}
+
 // callbackSlack is what a callback may take beside the exchange: 10 s to store the grant, and the Shelf.
 const callbackSlack = 20 * time.Second
 

@@ -69,6 +69,9 @@ func (m *metrics) of(integration string) integrationMetrics {
 	}
 	im.conflict = m.refreshes.WithLabelValues(integration, "conflict")
 	im.duration = m.duration.WithLabelValues(integration)
+	for _, result := range callbackResults {
+		m.callbacks.WithLabelValues(integration, result) // zero from the start: a counter that appears with its first event has no increase
+	}
 	return im
 }
 
