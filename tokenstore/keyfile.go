@@ -10,10 +10,13 @@ import (
 
 // LoadOrCreateKeyFile reads the key file at path (32 bytes in base64), or makes one with a random key, mode 0600, and says
 // so: the caller should then tell its operator to back the file up, for without it the store is lost. Of several processes
-// that start at once, one creates the file and all read the same key. A file that group or others may read is refused.
+// that start at once, one creates the file, and its folder, and all read the same key. A file that group or others may read is refused.
 func LoadOrCreateKeyFile(path string) (key Key, created bool, err error) {
 	text, err := readPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return Key{}, false, fmt.Errorf("tokenstore: make key file: %w", err)
+		}
 		switch err = createPrivate(path, []byte(NewKey()+"\n")); {
 		case err == nil:
 			created = true

@@ -10,7 +10,7 @@ import (
 )
 
 func TestAKeyFileIsMadeOnce(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "bifrost.db.key")
+	path := filepath.Join(t.TempDir(), "made", "bifrost.db.key") // the folder is made like the store's
 	key, created, err := LoadOrCreateKeyFile(path)
 	require.NoError(t, err)
 	require.True(t, created)

@@ -30,7 +30,7 @@ var (
 	// ErrUnavailable says that the store could not be reached in time. A write that returns it may have happened.
 	ErrUnavailable = errors.New("the store is unavailable")
 	// ErrWrongKey says that no key of the ring opens the store's key-check record.
-	ErrWrongKey = errors.New("no encryption key opens this store")
+	ErrWrongKey = errors.New("no encryption key opens this store: the key that sealed it must be among them")
 	// ErrInUse says that another process has the store file open.
 	ErrInUse = errors.New("another process has the store open")
 )

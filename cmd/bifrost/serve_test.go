@@ -36,6 +36,15 @@ func TestServeAnswersOnThreeListeners(t *testing.T) {
 	require.Contains(t, metrics, "bifrost_config_last_reload_successful 1\n")
 	require.Contains(t, metrics, "bifrost_config_last_reload_success_timestamp_seconds 1.")
 	require.Contains(t, metrics, `bifrost_requests_total{code="200",integration="graph",origin="upstream"} 1`)
+	for _, zero := range []string{
+		`bifrost_callbacks_total{integration="graph",result="denied"} 0`,
+		`bifrost_request_errors_total{integration="graph",reason="needs_reconnect"} 0`,
+		`bifrost_token_refreshes_total{integration="graph",result="rejected_client"} 0`,
+		`bifrost_unpersisted_tokens 0`,
+		`bifrost_connections{integration="graph",status="needs_reconnect"} 0`,
+	} {
+		require.Contains(t, metrics, zero+"\n", "a counter that appears with its first event has no increase")
+	}
 	require.Contains(t, metrics, "process_open_fds")
 	require.Contains(t, metrics, "go_goroutines")
 
@@ -118,6 +127,13 @@ func TestKeyFileIsMadeOnceAndMustStay(t *testing.T) {
 	require.Equal(t, 0, again.exit(t))
 
 	require.NoError(t, os.Remove(key))
+	lost := s.launch(t)
+	require.Equal(t, 1, lost.exit(t))
+	require.Contains(t, lost.stderr.String(), "put the file back")
+	require.NoFileExists(t, key, "a new key would be taken for the lost one")
+
+	other, _, _ := s.command(t, "key", "new")
+	require.NoError(t, os.WriteFile(key, []byte(other), 0o600))
 	wrong := s.launch(t)
 	require.Equal(t, 1, wrong.exit(t), "another key must not open the store")
 	require.Contains(t, wrong.stderr.String(), "no encryption key opens this store")
@@ -142,6 +158,10 @@ func TestBadConfigurationEndsTheStartWithEveryProblem(t *testing.T) {
 	})
 	r := s.launch(t)
 	require.Equal(t, 1, r.exit(t))
+	problems := strings.Split(strings.TrimSuffix(r.stderr.String(), "\n"), "\n")
+	for _, problem := range problems {
+		require.Regexp(t, `^`+s.config+`:\d+: \S+: \S`, problem, "one line per problem, as check prints them")
+	}
 	require.Contains(t, r.stderr.String(), "integrations.graph.rute")
 	require.Contains(t, r.stderr.String(), "UNSET is not set")
 }

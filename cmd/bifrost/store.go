@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,12 +64,27 @@ func opened[S store](s S, err error) (store, error) {
 	return s, nil
 }
 
+// lostKey says that a store is there without its key file: a new key could not open it, and would only look like the lost one.
+func lostKey(store, key string) error {
+	// The store first: its key is made before it, so that a process which is starting just now is no loss.
+	if _, err := os.Stat(store); err != nil {
+		return nil // opening it tells what is wrong, if anything is
+	}
+	if _, err := os.Stat(key); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return fmt.Errorf("the key file %s is missing, but the store %s is there: put the file back, or name its key under encryption_keys", key, store)
+}
+
 // fileKeys returns the configured keys, or the key in the file beside the store, which it makes at the first start.
 func fileKeys(cfg *config.Config, log *slog.Logger) (*tokenstore.Keyring, error) {
 	if len(cfg.EncryptionKeys) > 0 {
 		return keyring(cfg)
 	}
 	path := cfg.Store.File + ".key"
+	if err := lostKey(cfg.Store.File, path); err != nil {
+		return nil, err
+	}
 	key, created, err := tokenstore.LoadOrCreateKeyFile(path)
 	if err != nil {
 		return nil, err
