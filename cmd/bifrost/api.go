@@ -57,6 +57,20 @@ func apiFlags(fs *flag.FlagSet, std stdio) func() (*api, error) {
 	}
 }
 
+// onConnection reads the NAME and ORG of a command about one connection and calls do with the API and these.
+func onConnection(fs *flag.FlagSet, args []string, std stdio, do func(a *api, integration, org string) error) error {
+	connect := apiFlags(fs, std)
+	names, err := parse(fs, args, std, "NAME", "ORG")
+	if err != nil {
+		return err
+	}
+	a, err := connect()
+	if err != nil {
+		return err
+	}
+	return do(a, names[0], names[1])
+}
+
 // connectionPath returns the path of one connection. The org "@global" stands for the global connection.
 func connectionPath(integration, org string) string {
 	return "/api/v1/integrations/" + url.PathEscape(integration) + "/connections/" + url.PathEscape(org)
@@ -84,7 +98,10 @@ func (a *api) call(ctx context.Context, method, path string, body, answer any) e
 	}
 	resp, err := a.client.Do(req)
 	if err != nil {
-		return err
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // the address follows, without the path
+		}
+		return fmt.Errorf("no answer from %s: %w: does bifrost serve run there, and is it the auth listener? See -server", a.server, err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, apiAnswerLimit))

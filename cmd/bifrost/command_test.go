@@ -149,4 +149,8 @@ func TestAPIErrorsAreToldInTheirOwnWords(t *testing.T) {
 	_, stderr, code = s.command(t, "status", "-server", "http://"+s.ops)
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "does -server name the auth listener")
+
+	_, stderr, code = s.command(t, "status", "-server", "http://"+freePort(t))
+	require.Equal(t, 1, code)
+	require.Regexp(t, `^bifrost: no answer from http://\S+: .*connection refused.*-server\n$`, stderr)
 }

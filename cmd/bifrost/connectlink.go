@@ -11,23 +11,16 @@ import (
 func runConnectLink(ctx context.Context, args []string, std stdio) error {
 	fs := newFlags("connect-link")
 	expires := fs.Duration("expires", 24*time.Hour, "`life` of the link")
-	connect := apiFlags(fs, std)
-	names, err := parse(fs, args, std, "NAME", "ORG")
-	if err != nil {
+	return onConnection(fs, args, std, func(a *api, integration, org string) error {
+		if *expires <= 0 {
+			return usagef("-expires must be positive")
+		}
+		var link struct{ URL string }
+		path := connectionPath(integration, org) + "/connect-link"
+		if err := a.call(ctx, http.MethodPost, path, map[string]string{"expires_in": expires.String()}, &link); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(std.out, link.URL)
 		return err
-	}
-	if *expires <= 0 {
-		return usagef("-expires must be positive")
-	}
-	api, err := connect()
-	if err != nil {
-		return err
-	}
-	var link struct{ URL string }
-	path := connectionPath(names[0], names[1]) + "/connect-link"
-	if err := api.call(ctx, http.MethodPost, path, map[string]string{"expires_in": expires.String()}, &link); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(std.out, link.URL)
-	return err
+	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -22,7 +23,8 @@ func runServe(ctx context.Context, args []string, std stdio) error {
 	}
 	cfg, err := config.Load(*path, std.env)
 	if err != nil {
-		return err
+		fmt.Fprintln(std.err, err)
+		return errReported
 	}
 	log, level := newLog(std.err, cfg.Log)
 	slog.SetDefault(log) // for what libraries print by themselves, like the next one
