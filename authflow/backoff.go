@@ -131,11 +131,12 @@ func (b *breakers) note(url string, failed bool, mandated time.Duration, now tim
 		b.endpoints[url] = e
 	}
 	e.failures++
-	switch {
-	case mandated > 0:
-		e.next = now.Add(mandated)
-	case e.failures >= breakAfter:
-		e.next = now.Add(probeMin + rand.N(probeMax-probeMin))
+	next := now.Add(mandated)
+	if mandated == 0 && e.failures >= breakAfter {
+		next = now.Add(probeMin + rand.N(probeMax-probeMin))
+	}
+	if next.After(e.next) { // another answer does not shorten what the provider asked for
+		e.next = next
 	}
 }
 
@@ -143,6 +144,20 @@ func (b *breakers) rejectedFor(client string, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return max(b.clients[client].Sub(now), 0)
+}
+
+// probe is rejectedFor, and where it returns 0 for a client that was refused, the caller is the one probe.
+func (b *breakers) probe(client string, now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	until, refused := b.clients[client]
+	if wait := until.Sub(now); refused && wait > 0 {
+		return wait
+	}
+	if refused {
+		b.clients[client] = now.Add(probeMax) // until its answer says more
+	}
+	return 0
 }
 
 // reject remembers that the provider refuses a client; until: when to try again.

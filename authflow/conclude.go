@@ -42,8 +42,13 @@ func (b *Broker) conclude(ctx context.Context, c *conn, m *managed, f *flight, e
 		}
 		edit = func(rec *tokenstore.Record) {
 			rec.Failure = failure
-			if r.class != ambiguous || m.Refresh != OneTime {
+			switch {
+			case r.class != ambiguous || m.Refresh != OneTime:
 				rec.Intent = nil
+			case rec.Intent != nil:
+				ended := *rec.Intent // its outcome stays unknown, but nobody has to wait for the POST any more
+				ended.Deadline = now
+				rec.Intent = &ended
 			}
 			rec.Due = due(m.Integration, c.slot, rec, now)
 		}
@@ -71,7 +76,7 @@ func (b *Broker) fail(ctx context.Context, c *conn, m *managed, f *flight, rec *
 		// The failure is not lost on this process, and the next attempt meets it again.
 		next := *rec
 		edit(&next)
-		c.replace(newSnapshot(m.Integration, c.slot, &next))
+		c.advance(newSnapshot(m.Integration, c.slot, &next), rec.Version())
 		b.log.Warn("a failed refresh could not be written down", "connection", c.slot.String(), "error", err)
 	}
 	b.logFailure(c, rec, land)

@@ -28,15 +28,22 @@ type conn struct {
 	used atomic.Int64             // unix seconds of the last use by a request
 
 	checked atomic.Int64 // unix nanoseconds of when the store last confirmed snap; 0: not to be believed unasked
-	epoch   atomic.Int64 // counts changes that a read begun earlier must not undo
+	epoch   atomic.Int64 // counts what a read begun earlier must not undo, in steps of doubted and of learned
 
 	mu         sync.Mutex          // guards what follows
 	flight     *flight             // the refresh under way, if any
 	read       *read               // the look at the store under way, if any
 	forced     time.Time           // when a rejected token last caused a refresh
 	quietUntil time.Time           // the sweep leaves it alone
+	behindAt   time.Time           // no refresh behind a request begins before
 	failure    *tokenstore.Failure // of minting a first token: there is no record yet to keep it in
 }
+
+// Steps of conn.epoch.
+const (
+	doubted = 1       // something may have changed: a read begun earlier is to be repeated at the next use
+	learned = 1 << 32 // memory knows more than a read begun earlier
+)
 
 // snapshot is what is known of a connection at one moment. It is immutable.
 type snapshot struct {
@@ -76,7 +83,18 @@ func (h *health) note(err error, now time.Time) {
 	h.lastOK.Store(now.UnixNano())
 }
 
-func (h *health) down(now time.Time) bool { return now.UnixNano() < h.downUntil.Load() }
+// down tells whether the store is not to be asked. A clock that is put back does not make the pause longer.
+func (h *health) down(now time.Time) bool {
+	left := h.downUntil.Load() - now.UnixNano()
+	return 0 < left && left <= int64(storePause)
+}
+
+// paused tells whether a refresh behind a request has just come to nothing: the requests meanwhile begin no other.
+func (c *conn) paused(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return now.Before(c.behindAt)
+}
 
 func (b *Broker) conn(slot tokenstore.Slot) *conn {
 	if c, ok := b.conns.Load(slot); ok {
@@ -92,14 +110,22 @@ func (c *conn) touch(now time.Time) {
 	}
 }
 
+// age returns how long ago the store confirmed what memory knows; below zero the clock was put back, and nobody knows.
+func (c *conn) age(now time.Time) time.Duration { return now.Sub(time.Unix(0, c.checked.Load())) }
+
+// believed tells whether what memory knows need not be asked about first.
+func (c *conn) believed(now time.Time) bool {
+	age := c.age(now)
+	return 0 <= age && age < maxAge
+}
+
 // current returns what is known of the connection, not older than maxAge; while the store is away, what memory has. It
 // returns an error where nothing may be concluded: the store is away and memory has nothing, or the record is unreadable.
 func (b *Broker) current(ctx context.Context, m *managed, c *conn) (*snapshot, source, error) {
 	now := time.Now()
-	age := now.Sub(time.Unix(0, c.checked.Load()))
 	snap := c.snap.Load()
-	if snap != nil && age < maxAge {
-		if age > refreshAge {
+	if snap != nil && c.believed(now) {
+		if c.age(now) > refreshAge {
 			b.reread(c, m)
 		}
 		return b.fit(c, m, snap), fromMemory, nil
@@ -214,10 +240,12 @@ func (b *Broker) learn(c *conn, m *managed, rec *tokenstore.Record, err error, e
 func (c *conn) keep(snap *snapshot, epoch int64) *snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.epoch.Load() == epoch {
+	now := c.epoch.Load()
+	if now/learned == epoch/learned || c.snap.Load() == nil {
 		c.setLocked(snap)
-	} else if c.snap.Load() == nil {
-		c.snap.Store(snap) // to be asked about again at once
+		if now != epoch {
+			c.checked.Store(0) // later than what memory knew, and to be asked about again at once
+		}
 	}
 	return c.snap.Load()
 }
@@ -226,7 +254,21 @@ func (c *conn) keep(snap *snapshot, epoch int64) *snapshot {
 func (c *conn) replace(snap *snapshot) *snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.epoch.Add(1)
+	c.epoch.Add(learned)
+	c.setLocked(snap)
+	return c.snap.Load()
+}
+
+// advance is replace for a successor of prev that could not be stored: what memory has learned meanwhile of a disconnect, of
+// another grant or of a later refresh stands.
+func (c *conn) advance(snap *snapshot, prev tokenstore.Version) *snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cur := c.snap.Load()
+	if cur != nil && (cur.rec == nil && prev != tokenstore.Version{} || cur.rec != nil && newer(cur.rec, snap.rec)) {
+		return cur
+	}
+	c.epoch.Add(learned)
 	c.setLocked(snap)
 	return c.snap.Load()
 }
@@ -247,7 +289,7 @@ func (c *conn) setLocked(snap *snapshot) {
 func (c *conn) doubt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.epoch.Add(1)
+	c.epoch.Add(doubted)
 	c.checked.Store(0)
 }
 
@@ -270,7 +312,7 @@ func (b *Broker) evict(now time.Time) {
 			keep = keepAbsent
 		}
 		c.mu.Lock()
-		busy := c.flight != nil || c.read != nil
+		busy := c.flight != nil || c.read != nil || now.Before(c.quietUntil)
 		c.mu.Unlock()
 		if !busy && now.Sub(time.Unix(c.used.Load(), 0)) > keep {
 			b.conns.CompareAndDelete(slot, v)

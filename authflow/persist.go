@@ -34,7 +34,7 @@ func (b *Broker) settle(ctx context.Context, c *conn, m *managed, f *flight, nex
 	if err != nil {
 		b.metrics.unpersisted.Inc()
 		defer b.metrics.unpersisted.Dec()
-		f.land(c.replace(newSnapshot(m.Integration, c.slot, next)), nil)
+		f.land(c.advance(newSnapshot(m.Integration, c.slot, next), prev), nil)
 		b.log.Error("a token received cannot be stored; it is served from memory and storing goes on", "connection", c.slot.String(), "error", err)
 		for wait := storeRetryMin; err != nil; wait = min(2*wait, storeRetryMax) {
 			pause(ctx, wait)

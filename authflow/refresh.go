@@ -111,7 +111,10 @@ func (b *Broker) admitted(ctx context.Context, c *conn, m *managed, f *flight, s
 		b.breakers.reject(key, until)
 		return &Error{ErrClient, c.slot, rejectedText, until.Sub(now)}
 	}
-	if wait := b.breakers.rejectedFor(key, now); wait > 0 {
+	if wait := b.breakers.closedFor(ep.TokenURL, now); wait > 0 {
+		return &Error{ErrProvider, c.slot, "its token endpoint keeps failing", wait}
+	}
+	if wait := b.breakers.probe(key, now); wait > 0 {
 		return &Error{ErrClient, c.slot, rejectedText, wait}
 	}
 	if wait := b.breakers.admit(ep.TokenURL, now); wait > 0 {
@@ -129,7 +132,7 @@ func (f *flight) urgency() reason {
 }
 
 // redeem declares the Intent and POSTs the refresh token, once; again at once only where the outcome is unknown and the
-// provider lets a refresh token be used again.
+// provider lets a refresh token be used again. An endpoint that says that it fails is not asked again at once.
 func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, lease *tokenstore.Lease) step {
 	for try := 1; ; try++ {
 		now := time.Now()
@@ -151,7 +154,7 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 			return landed
 		}
 		r := b.post(m, func() reply { return b.endpoint.refresh(ctx, m.Integration, ep, next.Token.Refresh) })
-		if r.class == ambiguous && m.Refresh != OneTime && try == 1 {
+		if r.class == ambiguous && r.status < 400 && m.Refresh != OneTime && try == 1 {
 			rec = &next
 			continue
 		}

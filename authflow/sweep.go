@@ -14,10 +14,11 @@ import (
 
 const (
 	sweepEvery   = time.Second
-	sweepBatch   = 10_000          // connections looked at per sweep, the longest due first
+	sweepBatch   = 10_000          // connections looked at per sweep, the longest due first; more while those in front cannot be refreshed
 	sweepAll     = 64              // refreshes by the sweep at a time, per process,
 	sweepEach    = 8               // and per token endpoint
 	sweepLull    = 5 * time.Second // after a refresh by the sweep failed, it leaves the connection alone for so long
+	foreignLook  = time.Hour       // how often it looks whether the client of a grant is configured again
 	evictEvery   = 30 * time.Second
 	gaugesEvery  = 15 * time.Second
 	gaugesBudget = time.Minute
@@ -30,7 +31,7 @@ func (b *Broker) Run(ctx context.Context) {
 	all.Go(func() { b.store.Watch(ctx, b.changed) })
 	all.Go(func() { every(ctx, gaugesEvery, func() { b.gauge(ctx) }) })
 	all.Go(func() { every(ctx, evictEvery, func() { b.evict(time.Now()) }) })
-	s := &sweeper{b: b, sem: semaphore.NewWeighted(sweepAll), busy: make(map[string]bool)}
+	s := &sweeper{b: b, batch: sweepBatch, sem: semaphore.NewWeighted(sweepAll), busy: make(map[string]bool)}
 	all.Go(func() { every(ctx, sweepEvery, func() { s.sweep(ctx, &all) }) })
 	all.Wait()
 }
@@ -58,8 +59,9 @@ func (b *Broker) changed(slot tokenstore.Slot) {
 
 // sweeper refreshes what is due, a bounded number at a time.
 type sweeper struct {
-	b   *Broker
-	sem *semaphore.Weighted
+	b     *Broker
+	sem   *semaphore.Weighted
+	batch int // how many connections the next sweep looks at
 
 	mu   sync.Mutex      // guards busy
 	busy map[string]bool // token URLs whose connections are being swept
@@ -71,7 +73,7 @@ func (s *sweeper) sweep(ctx context.Context, all *sync.WaitGroup) {
 	if b.health.down(now) {
 		return
 	}
-	slots, err := b.store.Due(ctx, now, sweepBatch)
+	slots, err := b.store.Due(ctx, now, s.batch)
 	b.health.note(err, now)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -79,7 +81,8 @@ func (s *sweeper) sweep(ctx context.Context, all *sync.WaitGroup) {
 		}
 		return
 	}
-	groups := make(map[string][]*conn)
+	ready := 0
+	groups := make(map[string][]tokenstore.Slot)
 	for _, slot := range slots {
 		m := b.managed(slot.Integration)
 		if m == nil {
@@ -89,13 +92,23 @@ func (s *sweeper) sweep(ctx context.Context, all *sync.WaitGroup) {
 		if err != nil || b.breakers.closedFor(ep.TokenURL, now) > 0 || b.breakers.rejectedFor(clientKey(m.Integration, ep), now) > 0 {
 			continue
 		}
-		groups[ep.TokenURL] = append(groups[ep.TokenURL], b.conn(slot))
+		if v, ok := b.conns.Load(slot); ok && now.Before(v.(*conn).lullUntil()) {
+			continue
+		}
+		ready++
+		groups[ep.TokenURL] = append(groups[ep.TokenURL], slot)
 	}
-	for url, conns := range groups {
+	switch {
+	case len(slots) < s.batch/2:
+		s.batch = sweepBatch
+	case len(slots) == s.batch && ready < s.batch/2:
+		s.batch *= 2 // what is in front stays there: look behind it
+	}
+	for url, slots := range groups {
 		if s.begin(url) {
 			all.Go(func() {
 				defer s.end(url)
-				s.refresh(ctx, conns)
+				s.refresh(ctx, slots)
 			})
 		}
 	}
@@ -117,16 +130,16 @@ func (s *sweeper) end(url string) {
 	delete(s.busy, url)
 }
 
-func (s *sweeper) refresh(ctx context.Context, conns []*conn) {
+func (s *sweeper) refresh(ctx context.Context, slots []tokenstore.Slot) {
 	var group errgroup.Group
 	group.SetLimit(sweepEach)
-	for _, c := range conns {
+	for _, slot := range slots {
 		if s.sem.Acquire(ctx, 1) != nil {
 			break // the process is stopping
 		}
 		group.Go(func() error {
 			defer s.sem.Release(1)
-			s.b.refreshDue(ctx, c)
+			s.b.refreshDue(ctx, s.b.conn(slot)) // by now: memory may have let go of it while it waited
 			return nil
 		})
 	}
@@ -136,7 +149,7 @@ func (s *sweeper) refresh(ctx context.Context, conns []*conn) {
 // refreshDue runs one flight of the sweep to its end.
 func (b *Broker) refreshDue(ctx context.Context, c *conn) {
 	m := b.managed(c.slot.Integration)
-	if m == nil || time.Now().Before(c.lullUntil()) {
+	if m == nil {
 		return
 	}
 	seen := c.snap.Load()
@@ -174,9 +187,12 @@ func (b *Broker) notDue(ctx context.Context, c *conn, m *managed, f *flight, rec
 		return false
 	}
 	next := due(m.Integration, c.slot, rec, now)
-	if !snap.renew {
+	switch {
+	case snap.foreign && renewable(m.Integration, rec):
+		next = now.Add(foreignLook)
+	case !snap.renew:
 		next = time.Time{}
-	} else if !next.IsZero() && !next.After(now) {
+	case !next.IsZero() && !next.After(now):
 		return false
 	}
 	if _, err := b.change(ctx, c, m, rec, func(rec *tokenstore.Record) { rec.Due = next }); err != nil {

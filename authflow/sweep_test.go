@@ -1,6 +1,7 @@
 package authflow_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -83,5 +84,37 @@ func TestGaugesCountConnectionsByStatus(t *testing.T) {
 		n, err = testutil.GatherAndCount(w.metrics, "bifrost_connection_status", "bifrost_token_expiry_timestamp_seconds")
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
+	})
+}
+
+func TestGrantOfAClientThatIsConfiguredAgainIsKeptAlive(t *testing.T) {
+	s := rotating
+	s.integration = func(in *authflow.Integration) { in.IdleLifetime = 72 * time.Hour }
+	inWorld(t, s, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.sweep(w.Broker)
+		bad := w.integration
+		bad.ClientID = "typo"
+		pass(30 * time.Minute)
+		require.NoError(t, w.SetIntegrations([]*authflow.Integration{&bad}))
+		pass(time.Hour)
+		good := w.integration
+		require.NoError(t, w.SetIntegrations([]*authflow.Integration{&good}))
+		posts := w.posts()
+		pass(72 * time.Hour)
+		require.Positive(t, posts())
+	})
+}
+
+func TestSweepLooksBehindWhatItCannotRefresh(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		for i := range 12000 {
+			w.store.ahead = append(w.store.ahead, tokenstore.Slot{Integration: "removed", Org: tokenstore.Org(fmt.Sprint(i))})
+		}
+		w.sweep(w.Broker)
+		posts := w.posts()
+		pass(58 * time.Minute)
+		require.Positive(t, posts())
 	})
 }

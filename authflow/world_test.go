@@ -3,6 +3,7 @@ package authflow_test
 import (
 	"context"
 	"iter"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -213,6 +214,8 @@ type moody struct {
 	down       atomic.Bool  // nothing reaches the store
 	loseSaves  atomic.Int32 // so many saves happen, and their answers are lost
 	reads      atomic.Int32
+	acquires   atomic.Int32
+	ahead      []tokenstore.Slot      // due before all others
 	afterGet   atomic.Pointer[func()] // called once, after the next read and before its answer
 	beforeSave atomic.Pointer[func()] // the same for the next save,
 	afterSave  atomic.Pointer[func()] // and when it has happened
@@ -280,10 +283,13 @@ func (m *moody) Due(ctx context.Context, now time.Time, limit int) ([]tokenstore
 	if err := m.away(); err != nil {
 		return nil, err
 	}
-	return m.Backend.Due(ctx, now, limit)
+	slots, err := m.Backend.Due(ctx, now, limit)
+	all := append(slices.Clone(m.ahead), slots...)
+	return all[:min(limit, len(all))], err
 }
 
 func (m *moody) Acquire(ctx context.Context, slot tokenstore.Slot, ttl time.Duration) (tokenstore.Lease, error) {
+	m.acquires.Add(1)
 	if err := m.away(); err != nil {
 		return tokenstore.Lease{}, err
 	}

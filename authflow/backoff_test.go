@@ -1,0 +1,85 @@
+package authflow_test
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+func TestFailedAnswerIsNotWaitedForAnyMore(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		pass(2 * time.Hour)
+		w.provider.Misbehave(authflowtest.Status(http.StatusServiceUnavailable, ""))
+		_, err := w.Token(t.Context(), slot("acme"))
+		require.ErrorIs(t, err, authflow.ErrProvider)
+		began := time.Now()
+		for err != nil {
+			pass(100 * time.Millisecond)
+			_, err = w.Token(t.Context(), slot("acme"))
+		}
+		require.LessOrEqual(t, time.Since(began), 15*time.Second)
+	})
+}
+
+func TestFailingEndpointIsNotAskedAgainAtOnce(t *testing.T) {
+	s := rotating
+	s.integration = func(in *authflow.Integration) { in.Refresh = authflow.Rotating }
+	inWorld(t, s, func(t *testing.T, w *world) {
+		w.connect("acme")
+		pass(2 * time.Hour)
+		w.provider.MisbehaveAlways(authflowtest.Status(http.StatusServiceUnavailable, ""))
+		posts := w.posts()
+		for range 200 {
+			_, _ = w.Token(t.Context(), slot("acme"))
+			pass(100 * time.Millisecond)
+		}
+		require.InDelta(t, 4, posts(), 1)
+	})
+}
+
+func TestRefusedClientIsProbedByOneConnection(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		for i := range 50 {
+			w.connect(tokenstore.Org(fmt.Sprint("org", i)))
+		}
+		pass(2 * time.Hour)
+		w.provider.SetClientSecret("other")
+		w.provider.MisbehaveAlways(authflowtest.SlowBefore(time.Second))
+		_, err := w.Token(t.Context(), slot("org0"))
+		require.ErrorIs(t, err, authflow.ErrClient)
+		posts := w.posts()
+		pass(61 * time.Second)
+		var all sync.WaitGroup
+		for i := range 50 {
+			all.Go(func() { _, _ = w.Token(t.Context(), slot(tokenstore.Org(fmt.Sprint("org", i)))) })
+		}
+		all.Wait()
+		require.Equal(t, 1, posts())
+	})
+}
+
+func TestRequestsBehindAnotherReplicasRefreshLeaveTheStoreAlone(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		second, _ := w.replica()
+		pass(56 * time.Minute)
+		w.use(second, "acme")
+		_, err := w.store.Backend.Acquire(t.Context(), slot("acme"), time.Minute)
+		require.NoError(t, err)
+		before := w.store.acquires.Load()
+		for range 5000 {
+			w.use(second, "acme")
+			pass(time.Millisecond)
+		}
+		require.InDelta(t, 10, w.store.acquires.Load()-before, 2)
+	})
+}
