@@ -205,9 +205,10 @@ func (b *Broker) fetch(ctx context.Context, c *conn, m *managed) (*snapshot, err
 func (b *Broker) acquire(ctx context.Context, slot tokenstore.Slot, ttl time.Duration) (tokenstore.Lease, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
+	began := time.Now()
 	lease, err := b.store.Acquire(ctx, slot, ttl)
 	if !errors.Is(err, tokenstore.ErrHeld) {
-		b.health.note(err, time.Now())
+		b.health.note(err, began)
 	}
 	return lease, err
 }

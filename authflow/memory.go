@@ -74,9 +74,14 @@ type health struct {
 	lastOK    atomic.Int64
 }
 
-func (h *health) note(err error, now time.Time) {
+// note remembers the outcome of an operation that began then. A store that has answered another one since is not away, only
+// slow, or this process is.
+func (h *health) note(err error, began time.Time) {
+	now := time.Now()
 	if errors.Is(err, tokenstore.ErrUnavailable) {
-		h.downUntil.Store(now.Add(storePause).UnixNano())
+		if h.lastOK.Load() < began.UnixNano() {
+			h.downUntil.Store(now.Add(storePause).UnixNano())
+		}
 		return
 	}
 	h.downUntil.Store(0)
@@ -218,8 +223,9 @@ func (b *Broker) reread(c *conn, m *managed) *read {
 
 // get reads a record and remembers whether the store answered.
 func (b *Broker) get(ctx context.Context, slot tokenstore.Slot) (*tokenstore.Record, error) {
+	began := time.Now()
 	rec, err := b.store.Get(ctx, slot)
-	b.health.note(err, time.Now())
+	b.health.note(err, began)
 	return rec, err
 }
 

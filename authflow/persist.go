@@ -18,9 +18,10 @@ const (
 func (b *Broker) save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, prev tokenstore.Version) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
+	began := time.Now()
 	err := b.store.Save(ctx, slot, rec, prev)
 	if !errors.Is(err, tokenstore.ErrConflict) {
-		b.health.note(err, time.Now())
+		b.health.note(err, began)
 	}
 	return err
 }

@@ -49,6 +49,25 @@ func TestStoreThatGoesAwayAfterTheAnswerLosesNothing(t *testing.T) {
 	})
 }
 
+// A read that timed out while the store answered another one, begun later, says that this process is slow. Were the store
+// taken to be away, every other connection would fail for a second.
+func TestOneSlowAnswerIsNotAStoreThatIsAway(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.connect("globex")
+		w.connect("initech")
+		pass(2 * time.Hour)
+		meanwhile := func() {
+			pass(100 * time.Millisecond)
+			w.use(w.Broker, "globex")
+			w.store.timeouts.Store(1)
+		}
+		w.store.afterGet.Store(&meanwhile)
+		w.use(w.Broker, "acme")
+		w.use(w.Broker, "initech")
+	})
+}
+
 // storeBack is long enough for a replica to notice that the store is back.
 const storeBack = 2 * time.Second
 

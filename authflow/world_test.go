@@ -210,6 +210,7 @@ func (w *world) refreshes(result string) (n float64) {
 // moody is a store that goes away, or loses answers, on command.
 type moody struct {
 	tokenstore.Backend
+	timeouts   atomic.Int32 // so many reads time out
 	damaged    atomic.Bool  // records cannot be read
 	down       atomic.Bool  // nothing reaches the store
 	loseSaves  atomic.Int32 // so many saves happen, and their answers are lost
@@ -235,6 +236,9 @@ func (m *moody) Get(ctx context.Context, slot tokenstore.Slot) (*tokenstore.Reco
 	}
 	rec, err := m.Backend.Get(ctx, slot)
 	once(&m.afterGet)
+	if m.timeouts.Load() > 0 && m.timeouts.Add(-1) >= 0 {
+		return nil, tokenstore.ErrUnavailable
+	}
 	if err == nil && m.damaged.Load() {
 		return nil, &tokenstore.UnreadableError{Stored: rec.Version(), Reason: "a bit has flipped"}
 	}

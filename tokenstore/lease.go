@@ -20,7 +20,7 @@ func newLeases(fence int64) *leases {
 }
 
 func (l *leases) Acquire(ctx context.Context, slot Slot, ttl time.Duration) (Lease, error) {
-	if err := ctx.Err(); err != nil {
+	if err := given(ctx); err != nil {
 		return Lease{}, err
 	}
 	l.mu.Lock()
@@ -36,7 +36,7 @@ func (l *leases) Acquire(ctx context.Context, slot Slot, ttl time.Duration) (Lea
 }
 
 func (l *leases) Renew(ctx context.Context, lease Lease, ttl time.Duration) (Lease, error) {
-	if err := ctx.Err(); err != nil {
+	if err := given(ctx); err != nil {
 		return Lease{}, err
 	}
 	l.mu.Lock()
