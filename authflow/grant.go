@@ -40,8 +40,8 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 	rec.Due = due(m.Integration, slot, rec, time.Now())
 	ctx, cancel := context.WithTimeout(ctx, grantTime)
 	defer cancel()
-	for {
-		done, err := b.tryGrant(ctx, slot, rec)
+	for first := true; ; first = false {
+		done, err := b.tryGrant(ctx, slot, rec, first)
 		if done {
 			c := b.conn(slot)
 			c.replace(newSnapshot(m.Integration, slot, rec))
@@ -58,13 +58,16 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 }
 
 // tryGrant is one attempt to store rec in place of whatever is there; not done without an error means try again.
-func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record) (done bool, err error) {
+func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, first bool) (done bool, err error) {
 	var prev tokenstore.Version
 	stored, err := b.readBack(ctx, slot)
 	switch {
 	case err == nil && stored.Write == rec.Write:
 		rec.Revision = stored.Revision
 		return true, nil // an earlier attempt whose answer was lost
+	case err == nil && !first && stored.Connected.After(rec.Connected):
+		*rec = *stored // a later consent than this one has come first: it stands
+		return true, nil
 	case err == nil:
 		prev = stored.Version()
 	case errors.Is(err, tokenstore.ErrNotFound):

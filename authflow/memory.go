@@ -186,6 +186,9 @@ func newSnapshot(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) 
 	}
 	ep, err := in.Resolve(slot.Org)
 	s.foreign = err != nil || rec.Client != fingerprint(in, ep)
+	if s.foreign && in.Flow == ClientCredentials {
+		s.soft = time.Time{} // it can be had for the new client or tenant at once
+	}
 	s.renew = renewable(in, rec) && (!s.foreign || in.Flow == ClientCredentials)
 	return s
 }

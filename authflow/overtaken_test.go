@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
@@ -59,5 +60,55 @@ func TestReadOvertakenByTheFeedIsStillUsed(t *testing.T) {
 		}
 		w.store.afterGet.Store(&noted)
 		require.Equal(t, tokenstore.Org("acme"), w.use(second, "acme").Slot.Org)
+	})
+}
+
+func TestGrantThatWaitedForTheStoreDoesNotReplaceALaterOne(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		second, _ := w.replica()
+		gate := authflowtest.NewGate()
+		w.provider.Misbehave(authflowtest.Behaviour{HoldAfter: gate})
+		earlier, later := w.provider.Issue("acme", "read"), w.provider.Issue("acme", "read")
+		go func() { _, _ = w.Import(t.Context(), slot("acme"), earlier.Refresh, "tester") }()
+		<-gate.Arrived()
+		w.store.down.Store(true)
+		gate.Release()
+		pass(3250 * time.Millisecond)
+		w.store.down.Store(false)
+		_, err := second.Import(t.Context(), slot("acme"), later.Refresh, "tester")
+		require.NoError(t, err)
+		pass(15 * time.Second)
+		require.Equal(t, later.Grant, w.token(w.use(w.Broker, "acme")).Grant)
+	})
+}
+
+func TestClientCredentialsFollowTheConfiguration(t *testing.T) {
+	s := settings{integration: func(in *authflow.Integration) {
+		in.Flow = authflow.ClientCredentials
+		in.Own = func(org tokenstore.Org) bool { return org == "acme" }
+	}}
+	inWorld(t, s, func(t *testing.T, w *world) {
+		old, err := w.Token(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		moved := w.integration
+		moved.Resolve = func(tokenstore.Org) (authflow.Endpoints, error) {
+			return authflow.Endpoints{TokenURL: w.provider.TokenURL + "?tenant=other"}, nil
+		}
+		require.NoError(t, w.SetIntegrations([]*authflow.Integration{&moved}))
+		_, err = w.Token(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		synctest.Wait()
+		fresh, err := w.Token(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		require.NotEqual(t, old.Header(), fresh.Header(), "the old one is another tenant's")
+
+		common := w.integration
+		common.Own = nil // acme uses the global connection from now on
+		require.NoError(t, w.SetIntegrations([]*authflow.Integration{&common}))
+		w.sweep(w.Broker)
+		mints := w.provider.Count("client_credentials")
+		pass(3 * time.Hour)
+		require.Equal(t, mints, w.provider.Count("client_credentials"))
 	})
 }

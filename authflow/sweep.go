@@ -188,7 +188,9 @@ func (b *Broker) notDue(ctx context.Context, c *conn, m *managed, f *flight, rec
 	}
 	next := due(m.Integration, c.slot, rec, now)
 	switch {
-	case snap.foreign && renewable(m.Integration, rec):
+	case m.Flow == ClientCredentials && c.slot.Org != tokenstore.Global && !m.own(c.slot.Org):
+		next = time.Time{} // its requests use the global connection
+	case snap.foreign && m.Flow != ClientCredentials && renewable(m.Integration, rec):
 		next = now.Add(foreignLook)
 	case !snap.renew:
 		next = time.Time{}
