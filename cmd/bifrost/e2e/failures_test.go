@@ -116,6 +116,7 @@ func garble(t *testing.T, addr, org string) {
 
 // TestFailures drives every failure that the proxy makes itself and checks all that a caller can rely on.
 func TestFailures(t *testing.T) {
+	t.Parallel()
 	f := newFailing(t)
 	get := func(org, path string) func() *http.Request {
 		return func() *http.Request { return f.proxied(org, path) }
@@ -244,6 +245,7 @@ func checkRetryAfter(t *testing.T, ans answer) {
 
 // TestWhoFallsBackToGlobal tells an org that never connected from one whose connection is broken, with a global one at hand.
 func TestWhoFallsBackToGlobal(t *testing.T) {
+	t.Parallel()
 	idp := newProvider(t, authflowtest.Config{Refresh: authflowtest.OneTime, Lifetime: brief})
 	r := newSite(t, idp).start()
 	r.adopt("broken")
