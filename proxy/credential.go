@@ -4,13 +4,17 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
-// maxRefusal is how much of a refused answer is read so that its connection can be used again.
-const maxRefusal = 64 << 10
+// How much of a refused answer is read, and for how long, so that its connection can be used again.
+const (
+	maxRefusal  = 64 << 10
+	refusalTime = time.Second
+)
 
 // RoundTrip implements http.RoundTripper for httputil.ReverseProxy: it gets a credential, sends the request with it, and sends
 // it once more with a newer one if the upstream refuses the first with 401 and the body can be replayed. Without a usable
@@ -43,11 +47,18 @@ func (x *exchange) RoundTrip(in *http.Request) (*http.Response, error) {
 	if err != nil {
 		return withoutTrailer(refused), nil
 	}
-	_, _ = io.CopyN(io.Discard, refused.Body, maxRefusal) // only to keep the connection
-	_ = refused.Body.Close()
+	endRefusal(refused.Body)
 	x.route.metrics.replays.Inc()
 	answer, err := x.route.transport.RoundTrip(second)
 	return withoutTrailer(answer), err
+}
+
+// endRefusal ends a refused answer. An upstream that never ends it costs its connection, not the caller's request.
+func endRefusal(refused io.ReadCloser) {
+	late := time.AfterFunc(refusalTime, func() { _ = refused.Close() })
+	_, _ = io.CopyN(io.Discard, refused, maxRefusal) // only to keep the connection
+	late.Stop()
+	_ = refused.Close()
 }
 
 // slot is the connection that the request asks for.

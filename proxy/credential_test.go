@@ -89,6 +89,27 @@ func TestA401IsReplayedOnceWithANewerToken(t *testing.T) {
 	}
 }
 
+// A refusal whose body never ends does not keep the replay back.
+func TestAnEndlessRefusalIsReplayedToo(t *testing.T) {
+	for _, overHTTP2 := range []bool{false, true} {
+		handler := func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") == tokenOf("acme") {
+				w.WriteHeader(http.StatusUnauthorized)
+				_ = http.NewResponseController(w).Flush() // the proxy may have gone
+				<-r.Context().Done()
+			}
+		}
+		var changes []change
+		if overHTTP2 {
+			changes = append(changes, overTLS(true))
+		}
+		b := start(t, handler, changes...)
+		b.renewing()
+		res, _ := b.get(t, "/graph/x")
+		require.Equal(t, 200, res.StatusCode)
+	}
+}
+
 func TestASecond401PassesThrough(t *testing.T) {
 	b := start(t, refusing)
 	b.broker.replace = func(_ context.Context, rejected authflow.Credential) (authflow.Credential, error) {
