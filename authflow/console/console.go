@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
@@ -124,7 +126,17 @@ func (c *console) routes() http.Handler {
 	mux.Handle(connection+"/refresh", c.api(calls{http.MethodPost: c.postRefresh}))
 	mux.Handle(connection+"/grant", c.api(calls{http.MethodPut: c.putGrant}))
 	mux.HandleFunc("/api/", c.apiNotFound)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != path.Clean(r.URL.Path) { // the mux would redirect, to where the prefix of PublicURL is missing
+			if strings.HasPrefix(r.URL.Path, "/api/") {
+				c.apiNotFound(w, r)
+			} else {
+				c.notFound(w, r)
+			}
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // origin returns the scheme and host of the public URL.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -156,4 +157,16 @@ func TestTheSignInWorksBehindAFrontEnd(t *testing.T) {
 	r.Header.Del("Sec-Fetch-Site")
 	r.Header.Set("Origin", "https://bifrost.example.com")
 	require.Equal(t, http.StatusSeeOther, s.do(r).Code)
+}
+
+// A path that is not clean is no address of ours: a redirect would be stored, and would miss the prefix of the public URL.
+func TestUncleanPathsAreNotRedirected(t *testing.T) {
+	s := newSite(t)
+	for _, path := range []string{"//evil.example/..//integrations", "/integrations/../integrations", "/api//v1/integrations", "/integrations/"} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.URL.Path = path
+		res := s.do(r)
+		require.Equal(t, http.StatusNotFound, res.Code, path)
+		require.Equal(t, "no-store", res.Header().Get("Cache-Control"), path)
+	}
 }
