@@ -224,8 +224,13 @@ func (s *setup) command(t *testing.T, args ...string) (stdout, stderr string, co
 // connect gives an org a connection by importing a refresh token that the provider issued.
 func (s *setup) connect(t *testing.T, org string) {
 	t.Helper()
+	s.connectTo(t, "graph", org)
+}
+
+func (s *setup) connectTo(t *testing.T, integration, org string) {
+	t.Helper()
 	body := fmt.Sprintf(`{"refresh_token":%q}`, s.idp.Issue(org, "read").Refresh)
-	req, err := http.NewRequest(http.MethodPut, "http://"+s.auth+"/api/v1/integrations/graph/connections/"+org+"/grant", strings.NewReader(body))
+	req, err := http.NewRequest(http.MethodPut, "http://"+s.auth+"/api/v1/integrations/"+integration+"/connections/"+org+"/grant", strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Authorization", "Bearer "+operatorToken)
 	status, answer := do(t, req)
