@@ -37,7 +37,6 @@ integrations:
       acme: {entity_id: acme.example}
       globex: {entity_id: globex.example}
     refresh_tokens: one_time
-    rewrite_links: true
 `))
 
 // writeConfig writes the configuration and checks it as bifrost will.

@@ -30,7 +30,7 @@ func walk(ctx context.Context, d *demo, out io.Writer) error {
 		{"Nobody has connected yet: a request fails, and says why", t.notConnected},
 		{"An operator connects acme, whose administrator consents at the provider", t.connectAcme},
 		{"A workflow calls the API through the proxy, with nothing but the org's name", t.callAcme},
-		{"The answer links its next page, which comes through the proxy as well", t.nextPage},
+		{"The answer links its next page at the API itself; its path and query work through the proxy", t.nextPage},
 		{fmt.Sprintf("Access tokens live %v: later calls use a refreshed one", t.life), t.refreshed},
 		{"An operator connects Global; initech, which never connected, falls back to it", t.fallBack},
 		{"acme's administrator withdraws the consent: acme fails, and never falls back", t.broken},
