@@ -2,18 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
-// runKeyNew prints 32 random bytes in base64 and nothing else, so that `bifrost key new > FILE` makes a file for encryption_keys.
+// runKeyNew prints a key and nothing else, so that `bifrost key new > FILE` makes a file for encryption_keys.
 func runKeyNew(_ context.Context, args []string, std stdio) error {
 	if _, err := parse(newFlags("key new"), args, std); err != nil {
 		return err
 	}
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails: crypto/rand ends the process instead
-	_, err := fmt.Fprintln(std.out, base64.StdEncoding.EncodeToString(key))
+	_, err := fmt.Fprintln(std.out, tokenstore.NewKey())
 	return err
 }
