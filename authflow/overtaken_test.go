@@ -91,6 +91,7 @@ func TestClientCredentialsFollowTheConfiguration(t *testing.T) {
 	inWorld(t, s, func(t *testing.T, w *world) {
 		old, err := w.Token(t.Context(), slot("acme"))
 		require.NoError(t, err)
+		synctest.Wait() // until its refresh has ended altogether
 		moved := w.integration
 		moved.Resolve = func(tokenstore.Org) (authflow.Endpoints, error) {
 			return authflow.Endpoints{TokenURL: w.provider.TokenURL + "?tenant=other"}, nil
