@@ -98,3 +98,18 @@ func TestAnAnswerWithoutAStatusIsAFailureOfTheUpstream(t *testing.T) {
 		requireProblem(t, res, body, 502, "upstream_unreachable")
 	}
 }
+
+// With a body a WebSocket's handshake is a plain request: the tunnel and the body would be read from one connection.
+func TestAHandshakeWithABodyOpensNoTunnel(t *testing.T) {
+	for _, body := range []string{"Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"} {
+		b := start(t, nil, onRoute(func(r *Route) { r.WebSocket = true }))
+		conn, answers := b.dialed(t)
+		_, err := io.WriteString(conn, strings.TrimSuffix(line("GET", "/graph/x", "Connection: Upgrade", "Upgrade: websocket"), "\r\n")+body)
+		require.NoError(t, err)
+		res, err := http.ReadResponse(answers, nil)
+		require.NoError(t, err)
+		require.Equal(t, 200, res.StatusCode)
+		require.Equal(t, "abc", b.last(t).body)
+		require.NotContains(t, b.last(t).Header, "Upgrade")
+	}
+}

@@ -116,7 +116,8 @@ func (x *exchange) admit() error {
 	if x.route.MaxBody > 0 && r.ContentLength > x.route.MaxBody {
 		return fail(codeBodyTooLarge, "")
 	}
-	x.websocket = asked && x.route.WebSocket && r.Method == http.MethodGet && r.ProtoMajor == 1
+	// A handshake has no body (RFC 6455 section 4.1): what follows one is the tunnel's.
+	x.websocket = asked && x.route.WebSocket && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ContentLength == 0
 	if asked && !x.websocket {
 		r.Header.Del("Upgrade")
 	}
