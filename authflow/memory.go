@@ -91,7 +91,7 @@ func (h *health) note(err error, began time.Time) {
 // down tells whether the store is not to be asked. A clock that is put back does not make the pause longer.
 func (h *health) down(now time.Time) bool {
 	left := h.downUntil.Load() - now.UnixNano()
-	return 0 < left && left <= int64(storePause)
+	return 0 < left && left <= 2*int64(storePause) // more than one: now may be older than the pause
 }
 
 // paused tells whether a refresh behind a request has just come to nothing: the requests meanwhile begin no other.

@@ -15,7 +15,7 @@ func TestClockThatIsPutBack(t *testing.T) {
 	var h health
 	h.note(tokenstore.ErrUnavailable, now)
 	require.True(t, h.down(now))
-	require.False(t, h.down(now.Add(storePause)))
+	require.False(t, h.down(time.Now().Add(storePause)))
 	require.False(t, h.down(now.Add(-time.Hour)))
 
 	var c conn
