@@ -36,9 +36,6 @@ const (
 // errYielded ends a flight of the sweep for which another replica holds the lease and nobody here waits.
 var errYielded = errors.New("another replica refreshes")
 
-// errStoring says that a flight's token is received but not stored yet.
-var errStoring = errors.New("the last token received is not stored yet")
-
 // flight is one attempt at a new token. Its waiters share it; none may cancel it.
 type flight struct {
 	why     reason
@@ -107,6 +104,13 @@ func (b *Broker) fly(ctx context.Context, c *conn, m *managed, why reason, seen 
 		b.run(ctx, c, m, f)
 	})
 	return f, nil
+}
+
+// flying returns the flight under way, if any: one that has landed and goes on storing too.
+func (c *conn) flying() *flight {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flight
 }
 
 // run is a flight: get the lease, refresh under it, release it; again, while another replica is at work.

@@ -122,13 +122,13 @@ func (b *Broker) wait(ctx context.Context, m *managed, c *conn, why reason, seen
 		switch {
 		case f.err == nil && f.snap.valid(time.Now()):
 			return f.snap, nil
-		case f.err == nil, errors.Is(f.err, errStoring):
-			// Its token is so short-lived, or waits so long to be stored, that it has run out.
-			return nil, &Error{ErrStore, c.slot, "the last token received could not be stored yet", storeHint}
-		case errors.Is(f.err, errYielded):
-			continue // a sweep that left the work to another replica, when nobody was waiting yet
+		case f.err == nil && c.flying() == f:
+			return nil, &Error{ErrStore, c.slot, "the last token received ran out before it could be stored", storeHint}
+		case f.err == nil:
+			seen = f.snap // so short-lived, on so busy a machine, that it has run out since
+		case !errors.Is(f.err, errYielded): // a sweep that left the work to another replica, when nobody was waiting yet
+			return nil, f.err
 		}
-		return nil, f.err
 	}
 }
 
