@@ -25,6 +25,10 @@ type consents struct {
 // of the public URL. It needs no sign-in: a ticket, and then the browser's cookie, say who may do what.
 func (b *Broker) Handler() http.Handler {
 	c := &consents{Broker: b}
+	if u, err := url.Parse(b.cfg.PublicURL); err == nil {
+		// Behind a front end that rewrites Host, our own pages' origin is not the request's. It has a scheme and a host: see New.
+		_ = c.protection.AddTrustedOrigin(u.Scheme + "://" + u.Host)
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/oauth/connect/{integration}", c.connect)
 	mux.HandleFunc("/oauth/connect/{integration}/done", c.done)

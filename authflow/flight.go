@@ -14,9 +14,9 @@ import (
 
 // The budgets of one flight. Its steps under the lease are bounded by leaseSlack + 2 × TokenTimeout.
 const (
-	flightTime  = 3 * time.Minute  // all of a flight but the storing of a token received
-	leaseSlack  = 15 * time.Second // how much longer than a POST the lease lasts: re-read, Intent, storing
-	storeTime   = time.Second      // one store operation
+	flightTime  = 3 * time.Minute // all of a flight but the storing of a token received
+	leaseSlack  = 5 * time.Second // how much longer than a POST the lease lasts: re-read, Intent, storing
+	storeTime   = time.Second     // one store operation
 	pollMin     = 20 * time.Millisecond
 	pollMax     = 500 * time.Millisecond
 	intentGrace = 5 * time.Second // an Intent counts as live so long after its POST's own deadline
@@ -212,7 +212,7 @@ func (b *Broker) acquire(ctx context.Context, slot tokenstore.Slot, ttl time.Dur
 	began := time.Now()
 	lease, err := b.store.Acquire(ctx, slot, ttl)
 	if !errors.Is(err, tokenstore.ErrHeld) {
-		b.health.note(err, began)
+		b.heard(err, began)
 	}
 	return lease, err
 }

@@ -30,8 +30,8 @@ func (b *Broker) newGrant(in *Integration, ep Endpoints, r reply, by string) *to
 	return rec
 }
 
-// saveGrant stores rec as the slot's new grant, whatever was there, retrying for at most 10 s. A grant that cannot be stored
-// is revoked at the provider where that is possible.
+// saveGrant stores rec as the slot's new grant, whatever was there, retrying for at most 10 s. A grant that
+// certainly was not stored is revoked at the provider where that is possible.
 func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record) error {
 	m := b.managed(slot.Integration)
 	if m == nil {
@@ -50,8 +50,11 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 		if err == nil {
 			continue // something was written between our read and our write
 		}
-		if errors.Is(err, tokenstore.ErrUnreadable) || !pause(ctx, storeRetryMax) {
-			b.discard(m, slot, rec)
+		unreadable := errors.Is(err, tokenstore.ErrUnreadable)
+		if unreadable || !pause(ctx, storeRetryMax) {
+			if unreadable { // otherwise it may be stored: revoked, it would be a connection that is dead
+				b.discard(m, slot, rec)
+			}
 			return b.readError(slot, err)
 		}
 	}
@@ -99,6 +102,14 @@ func (b *Broker) Import(ctx context.Context, slot tokenstore.Slot, refreshToken,
 	if now := time.Now(); b.health.down(now) {
 		return Connection{}, &Error{Reason: ErrStore, Slot: slot, RetryAfter: storeHint}
 	}
+	lease, err := b.idle(ctx, slot, m.TokenTimeout+leaseSlack)
+	if err != nil {
+		return Connection{}, err
+	}
+	defer b.release(lease)
+	if stored, err := b.readBack(ctx, slot); err == nil && stored.Token.Refresh == refreshToken {
+		return Connection{}, &Error{Reason: ErrGrantRefused, Slot: slot, Detail: "the connection has this very token: refresh it instead"}
+	}
 	// From here on the provider may have rotated the token: nothing may cancel it.
 	ctx = context.WithoutCancel(ctx)
 	r := b.post(m, func() reply { return b.endpoint.refresh(ctx, m.Integration, ep, refreshToken) })
@@ -122,6 +133,21 @@ func (b *Broker) Import(ctx context.Context, slot tokenstore.Slot, refreshToken,
 	}
 	b.log.Info("a grant was imported", "integration", slot.Integration, "org", string(slot.Org), "by", by)
 	return b.Connection(ctx, slot)
+}
+
+// idle waits until nobody refreshes the connection, for as long as a caller waits, and keeps it so until the lease is released.
+func (b *Broker) idle(ctx context.Context, slot tokenstore.Slot, ttl time.Duration) (tokenstore.Lease, error) {
+	for began := time.Now(); ; {
+		lease, err := b.acquire(ctx, slot, ttl)
+		switch {
+		case err == nil:
+			return lease, nil
+		case !errors.Is(err, tokenstore.ErrHeld):
+			return lease, b.readError(slot, err)
+		case time.Since(began) > callerWait || !pause(ctx, pollMax):
+			return lease, &Error{ErrPending, slot, "a refresh is under way", pendingHint}
+		}
+	}
 }
 
 // Refresh refreshes a connection now, for an operator: it is neither held back nor counted by a back-off.

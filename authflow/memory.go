@@ -72,20 +72,34 @@ type read struct {
 type health struct {
 	downUntil atomic.Int64 // unix nanoseconds
 	lastOK    atomic.Int64
+	away      atomic.Bool // for the log: what was said last
 }
 
 // note remembers the outcome of an operation that began then. A store that has answered another one since is not away, only
-// slow, or this process is.
-func (h *health) note(err error, began time.Time) {
+// slow, or this process is. It returns whether this is news.
+func (h *health) note(err error, began time.Time) (news bool) {
 	now := time.Now()
-	if errors.Is(err, tokenstore.ErrUnavailable) {
-		if h.lastOK.Load() < began.UnixNano() {
-			h.downUntil.Store(now.Add(storePause).UnixNano())
-		}
-		return
+	if !errors.Is(err, tokenstore.ErrUnavailable) {
+		h.downUntil.Store(0)
+		h.lastOK.Store(now.UnixNano())
+		return h.away.CompareAndSwap(true, false)
 	}
-	h.downUntil.Store(0)
-	h.lastOK.Store(now.UnixNano())
+	if ahead := h.lastOK.Load() - began.UnixNano(); 0 <= ahead && ahead < int64(time.Minute) { // not by a clock that was put back
+		return false
+	}
+	h.downUntil.Store(now.Add(storePause).UnixNano())
+	return h.away.CompareAndSwap(false, true)
+}
+
+// heard remembers whether the store answers, and logs when that changes.
+func (b *Broker) heard(err error, began time.Time) {
+	switch news := b.health.note(err, began); {
+	case !news:
+	case errors.Is(err, tokenstore.ErrUnavailable):
+		b.log.Warn("the store cannot be reached: tokens in memory are served, nothing is refreshed", "error", err)
+	default:
+		b.log.Info("the store answers again")
+	}
 }
 
 // down tells whether the store is not to be asked. A clock that is put back does not make the pause longer.
@@ -228,7 +242,7 @@ func (b *Broker) reread(c *conn, m *managed) *read {
 func (b *Broker) get(ctx context.Context, slot tokenstore.Slot) (*tokenstore.Record, error) {
 	began := time.Now()
 	rec, err := b.store.Get(ctx, slot)
-	b.health.note(err, began)
+	b.heard(err, began)
 	return rec, err
 }
 

@@ -21,7 +21,7 @@ func (b *Broker) save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore
 	began := time.Now()
 	err := b.store.Save(ctx, slot, rec, prev)
 	if !errors.Is(err, tokenstore.ErrConflict) {
-		b.health.note(err, began)
+		b.heard(err, began)
 	}
 	return err
 }

@@ -150,6 +150,11 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 			return landed
 		}
 		if err := b.outlive(ctx, lease, m.TokenTimeout+storeTime); err != nil {
+			// Nothing was sent: the Intent must hold nobody back. If another holder has written since, it is gone already.
+			next.Intent, next.Write = nil, rand.Text()
+			if err := b.save(ctx, c.slot, &next, next.Version()); err != nil {
+				b.log.Debug("an intent that came to nothing stays until its deadline", "connection", c.slot.String(), "error", err)
+			}
 			f.land(nil, &Error{ErrPending, c.slot, "the lease was lost before the POST", pendingHint})
 			return landed
 		}

@@ -117,3 +117,39 @@ func TestClientCredentialsOfAnOrgWithItsOwnValues(t *testing.T) {
 		require.NotNil(t, w.status("@global").LastError)
 	})
 }
+
+func TestImportIsProvenByOneRefresh(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		posts := w.posts()
+		issued := w.provider.Issue("acme", "read")
+		seen, err := w.Import(t.Context(), slot("acme"), issued.Refresh, "ops")
+		require.NoError(t, err)
+		require.Equal(t, authflow.Active, seen.Status)
+		require.Equal(t, "ops", seen.ConnectedBy)
+		require.Equal(t, issued.Grant, w.token(w.use(w.Broker, "acme")).Grant)
+		require.Equal(t, 1, posts())
+
+		_, err = w.Import(t.Context(), slot("acme"), "CANARY-unknown", "ops")
+		require.ErrorIs(t, err, authflow.ErrGrantRefused)
+		require.Equal(t, issued.Grant, w.token(w.use(w.Broker, "acme")).Grant)
+	})
+}
+
+// An import of the token that a refresh was just redeeming POSTed it a second time, and the provider revoked the grant.
+func TestImportDoesNotRaceARefresh(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		issued := w.provider.Issue("acme", "read")
+		require.NoError(t, w.Consented(t.Context(), slot("acme"), issued.Access, issued.Refresh, issued.AccessExpires, issued.Scopes))
+		_, err := w.Import(t.Context(), slot("acme"), issued.Refresh, "ops")
+		require.ErrorIs(t, err, authflow.ErrGrantRefused)
+
+		cred, err := w.duringRefresh(func() {
+			_, err := w.Import(t.Context(), slot("acme"), issued.Refresh, "ops")
+			require.ErrorIs(t, err, authflow.ErrPending)
+		})
+		require.ErrorIs(t, err, authflow.ErrPending, "the gate held the refresh for longer than a request waits")
+		require.Zero(t, cred)
+		w.use(w.Broker, "acme")
+		w.oncePerToken()
+	})
+}

@@ -74,11 +74,12 @@ func (s *sweeper) sweep(ctx context.Context, all *sync.WaitGroup) {
 		return
 	}
 	slots, err := b.store.Due(ctx, now, s.batch)
-	b.health.note(err, now)
+	if ctx.Err() != nil {
+		return // the process is stopping: that is not the store's fault
+	}
+	b.heard(err, now)
 	if err != nil {
-		if ctx.Err() == nil {
-			b.log.Debug("a sweep was left out", "error", err)
-		}
+		b.log.Debug("a sweep was left out", "error", err)
 		return
 	}
 	ready := 0

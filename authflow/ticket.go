@@ -75,7 +75,11 @@ func ticketID(id string) string { return "ticket:" + id }
 
 // shelveTicket keeps t a little longer than it can be used to start a consent, so that one begun in its last minute can end.
 func (b *Broker) shelveTicket(ctx context.Context, id string, t ticket) error {
-	return shelve(ctx, b.cfg.Store, ticketID(id), t, time.Until(t.Expires)+consentLife)
+	life := time.Until(t.Expires) + consentLife
+	if life <= 0 {
+		return nil // it has run out meanwhile: there is nothing to keep
+	}
+	return shelve(ctx, b.cfg.Store, ticketID(id), t, life)
 }
 
 // newSecret returns 256 random bits, to be guessed by nobody (RFC 6749 section 10.10).

@@ -108,8 +108,7 @@ func slot(org tokenstore.Org) tokenstore.Slot {
 func (w *world) connect(org tokenstore.Org) string {
 	w.Helper()
 	issued := w.provider.Issue(string(org), "read")
-	_, err := w.Import(w.Context(), slot(org), issued.Refresh, "tester")
-	require.NoError(w, err)
+	require.NoError(w, w.Consented(w.Context(), slot(org), issued.Access, issued.Refresh, issued.AccessExpires, issued.Scopes))
 	return issued.Grant
 }
 

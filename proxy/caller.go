@@ -65,9 +65,14 @@ func newCaller(cfg Caller) (*caller, error) {
 	return c, err
 }
 
-// may reports whether the caller may use the integration for the org with this method and raw path after the route. A nil
-// caller stands for everyone, where no callers are configured.
-func (c *caller) may(integration string, org tokenstore.Org, method, rest string) bool {
+// uses reports whether the caller has any right to the integration. A nil caller stands for everyone, where no callers are
+// configured.
+func (c *caller) uses(integration string) bool {
+	return c == nil || c.anyIntegration || slices.Contains(c.integrations, integration)
+}
+
+// may reports whether a caller who uses an integration may do so for the org with this method and raw path after the route.
+func (c *caller) may(org tokenstore.Org, method, rest string) bool {
 	if c == nil {
 		return true
 	}
@@ -76,9 +81,6 @@ func (c *caller) may(integration string, org tokenstore.Org, method, rest string
 			return false
 		}
 	} else if !c.anyOrg && !c.orgs[org] {
-		return false
-	}
-	if !c.anyIntegration && !slices.Contains(c.integrations, integration) {
 		return false
 	}
 	return len(c.allow) == 0 || allowedBy(c.allow, method, rest)

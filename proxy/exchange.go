@@ -103,6 +103,9 @@ func (x *exchange) admit() error {
 	if err := x.identify(); err != nil {
 		return err
 	}
+	if !x.caller.uses(x.route.Integration) {
+		return fail(codeForbidden, "") // before anything is told of the integration
+	}
 	if !x.route.hasMethod(r.Method) {
 		return fail(codeMethod, "")
 	}
@@ -110,7 +113,7 @@ func (x *exchange) admit() error {
 	if x.org, err = orgOf(r.Header, x.caller); err != nil {
 		return err
 	}
-	if !x.caller.may(x.route.Integration, x.org, r.Method, x.rest) || !x.route.allows(r.Method, x.rest, x.org) {
+	if !x.caller.may(x.org, r.Method, x.rest) || !x.route.allows(r.Method, x.rest, x.org) {
 		return fail(codeForbidden, "")
 	}
 	if x.route.MaxBody > 0 && r.ContentLength > x.route.MaxBody {

@@ -57,8 +57,8 @@ type routeMetrics struct {
 	duration    prometheus.Observer
 	replays     prometheus.Counter
 	failures    map[code]prometheus.Counter
-	upstream    [1000]atomic.Pointer[prometheus.Counter] // by status; made on first use
-	own         [1000]atomic.Pointer[prometheus.Counter]
+	upstream    [600]atomic.Pointer[prometheus.Counter] // by status; made on first use
+	own         [600]atomic.Pointer[prometheus.Counter]
 }
 
 // route returns an integration's series. The empty name stands for requests that reached no integration.
@@ -91,7 +91,7 @@ func (rm *routeMetrics) count(status int, byUpstream bool) {
 		children, origin = &rm.upstream, "upstream"
 	}
 	if status < 0 || status >= len(children) {
-		status = 0 // no answer has such a status
+		status = 0 // not a status of RFC 9110: one label for all, or an upstream could make a thousand series
 	}
 	known := children[status].Load()
 	if known == nil {

@@ -65,9 +65,6 @@ func (c *console) bearer(r *http.Request) (string, error) {
 	if c.open() {
 		return anonymous, nil
 	}
-	if !c.throttle.open() {
-		return "", &failure{status: http.StatusTooManyRequests, code: "rate_limited", detail: "Too many wrong tokens."}
-	}
 	unknown := &failure{status: http.StatusUnauthorized, code: "operator_unauthenticated", detail: "Send an operator's token as Authorization: Bearer."}
 	sent := r.Header.Values("Authorization")
 	if len(sent) != 1 {
@@ -78,8 +75,10 @@ func (c *console) bearer(r *http.Request) (string, error) {
 		return "", unknown
 	}
 	name, ok := c.operator(strings.TrimSpace(token))
+	if !ok && !c.throttle.wrong() {
+		return "", &failure{status: http.StatusTooManyRequests, code: "rate_limited", detail: "Too many wrong tokens."}
+	}
 	if !ok {
-		c.throttle.wrong()
 		return "", unknown
 	}
 	return name, nil

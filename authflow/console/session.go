@@ -75,15 +75,14 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 		authflow.SeeOther(w, c.path("/integrations"))
 		return
 	}
-	if !c.throttle.open() {
+	token := strings.TrimSpace(r.PostFormValue("token"))
+	name, ok := c.operator(token)
+	if !ok && !c.throttle.wrong() {
 		w.Header().Set("Retry-After", "1")
 		c.showSignIn(w, r, http.StatusTooManyRequests, "Too many wrong tokens. Please wait a moment and try again.")
 		return
 	}
-	token := strings.TrimSpace(r.PostFormValue("token"))
-	name, ok := c.operator(token)
 	if !ok {
-		c.throttle.wrong()
 		c.log.WarnContext(r.Context(), "operator action", "action", "sign_in", "outcome", "operator_unauthenticated")
 		c.showSignIn(w, r, http.StatusUnauthorized, "That is not a valid operator token.")
 		return

@@ -177,13 +177,13 @@ func TestGuessingIsBounded(t *testing.T) {
 			}
 		}
 		require.Equal(t, 100, refused)
-		w := s.post("/integrations/sign-in", "token", operatorToken)
+		w := s.post("/integrations/sign-in", "token", "CANARY-guess")
 		require.Equal(t, http.StatusTooManyRequests, w.Code)
 		require.NotEmpty(t, w.Header().Get("Retry-After"))
-		requireProblem(t, s.call(operatorToken, http.MethodGet, "/integrations", ""), http.StatusTooManyRequests, "rate_limited")
+		require.Equal(t, http.StatusOK, s.call(operatorToken, http.MethodGet, "/integrations", "").Code, "no stranger keeps the operators out")
+		s.signIn()
 
 		time.Sleep(time.Minute) // of the bubble
-		s.signIn()
 		for range 100 {
 			require.Equal(t, http.StatusUnauthorized, s.call("CANARY-guess", http.MethodGet, "/integrations", "").Code)
 		}
