@@ -72,7 +72,6 @@ func TestRequestsBehindAnotherReplicasRefreshLeaveTheStoreAlone(t *testing.T) {
 		w.connect("acme")
 		second, _ := w.replica()
 		pass(56 * time.Minute)
-		w.use(second, "acme")
 		_, err := w.store.Backend.Acquire(t.Context(), slot("acme"), time.Minute)
 		require.NoError(t, err)
 		before := w.store.acquires.Load()
