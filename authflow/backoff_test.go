@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -80,5 +82,32 @@ func TestRequestsBehindAnotherReplicasRefreshLeaveTheStoreAlone(t *testing.T) {
 			pass(time.Millisecond)
 		}
 		require.InDelta(t, 10, w.store.acquires.Load()-before, 2)
+	})
+}
+
+// While no refresh may begin, every request used to find that out anew, by hashing and under locks that all connections share.
+func TestRequestsWhileNoRefreshMayBeginDoNotFindOutEachAnew(t *testing.T) {
+	var resolved atomic.Int32
+	counting := rotating
+	counting.integration = func(in *authflow.Integration) {
+		in.Refresh = authflow.OneTime
+		resolve := in.Resolve
+		in.Resolve = func(org tokenstore.Org) (authflow.Endpoints, error) {
+			resolved.Add(1)
+			return resolve(org)
+		}
+	}
+	inWorld(t, counting, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.provider.MisbehaveAlways(authflowtest.Status(http.StatusTooManyRequests, "600"))
+		pass(55 * time.Minute)
+		w.use(w.Broker, "acme")
+		synctest.Wait()
+		before := resolved.Load()
+		for range 1000 {
+			w.use(w.Broker, "acme")
+			pass(time.Millisecond)
+		}
+		require.Less(t, resolved.Load()-before, int32(10))
 	})
 }

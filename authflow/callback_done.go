@@ -25,7 +25,7 @@ func resultID(id string) string { return "result:" + id }
 // shelveResult keeps what to show and returns where. The connection is made whether or not it can be kept.
 func (c *consents) shelveResult(ctx context.Context, made connected) string {
 	id := newSecret()
-	_ = shelve(ctx, c.cfg.Store, resultID(id), made, consentLife)
+	_ = shelve(ctx, c.cfg.Store, resultID(id), made, consentLife) // the connection stands; without it the page says less
 	return id
 }
 

@@ -95,9 +95,6 @@ func (b *Broker) fly(ctx context.Context, c *conn, m *managed, why reason, seen 
 				f.land(nil, &Error{Reason: ErrProvider, Slot: c.slot, RetryAfter: retryUrgent})
 			}
 			c.mu.Lock()
-			if f.why == refreshBehind && f.err != nil {
-				c.behindAt = time.Now().Add(pollMax)
-			}
 			c.flight = nil
 			c.mu.Unlock()
 		}()

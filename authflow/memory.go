@@ -12,13 +12,14 @@ import (
 
 // How long memory is believed. A disconnect or reconnect elsewhere is felt within maxAge even if the Feed says nothing.
 const (
-	refreshAge = 2500 * time.Millisecond // a snapshot older than this is re-read behind the request that uses it
-	maxAge     = 5 * time.Second         // one older than this before it is used
-	readWait   = 800 * time.Millisecond  // one look at the store, so that a request without a token fails within a second
-	storePause = time.Second             // after the store could not be reached, requests do not ask it again for so long
-	useStep    = time.Hour               // how exact Record.Used is
-	keepUsed   = 10 * time.Minute        // a connection unused for so long leaves memory
-	keepAbsent = time.Minute             // and so does the knowledge that there is none
+	refreshAge  = 2500 * time.Millisecond // a snapshot older than this is re-read behind the request that uses it
+	maxAge      = 5 * time.Second         // one older than this before it is used
+	readWait    = 800 * time.Millisecond  // one look at the store, so that a request without a token fails within a second
+	storePause  = time.Second             // after the store could not be reached, requests do not ask it again for so long
+	useStep     = time.Hour               // how exact Record.Used is
+	behindEvery = 500 * time.Millisecond  // how often a connection's requests look whether a refresh may begin behind them
+	keepUsed    = 10 * time.Minute        // a connection unused for so long leaves memory
+	keepAbsent  = time.Minute             // and so does the knowledge that there is none
 )
 
 // conn is a connection in memory.
@@ -28,6 +29,7 @@ type conn struct {
 	used atomic.Int64             // unix seconds of the last use by a request
 
 	checked atomic.Int64 // unix nanoseconds of when the store last confirmed snap; 0: not to be believed unasked
+	looked  atomic.Int64 // unix nanoseconds of when a request last looked whether a refresh may begin behind it
 	epoch   atomic.Int64 // counts what a read begun earlier must not undo, in steps of doubted and of learned
 
 	mu         sync.Mutex          // guards what follows
@@ -35,7 +37,6 @@ type conn struct {
 	read       *read               // the look at the store under way, if any
 	forced     time.Time           // when a rejected token last caused a refresh
 	quietUntil time.Time           // the sweep leaves it alone
-	behindAt   time.Time           // no refresh behind a request begins before
 	failure    *tokenstore.Failure // of minting a first token: there is no record yet to keep it in
 }
 
@@ -108,11 +109,14 @@ func (h *health) down(now time.Time) bool {
 	return 0 < left && left <= 2*int64(storePause) // more than one: now may be older than the pause
 }
 
-// paused tells whether a refresh behind a request has just come to nothing: the requests meanwhile begin no other.
-func (c *conn) paused(now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return now.Before(c.behindAt)
+// looks lets one request per behindEvery look whether a refresh may begin behind it: to find that it may not costs what the
+// others need not pay, and locks that they would share. A clock that is put back holds nobody up.
+func (c *conn) looks(now time.Time) bool {
+	last := c.looked.Load()
+	if since := now.UnixNano() - last; 0 <= since && since < int64(behindEvery) {
+		return false
+	}
+	return c.looked.CompareAndSwap(last, now.UnixNano())
 }
 
 func (b *Broker) conn(slot tokenstore.Slot) *conn {

@@ -61,7 +61,7 @@ func (b *Broker) usable(ctx context.Context, m *managed, slot tokenstore.Slot) (
 	now := time.Now()
 	c.touch(now)
 	if snap.valid(now) {
-		if snap.dueAt(now) && !b.health.down(now) && !c.paused(now) && b.held(m, c, snap, refreshBehind, now) == nil {
+		if snap.dueAt(now) && c.looks(now) && !b.health.down(now) && b.held(m, c, snap, refreshBehind, now) == nil {
 			_, _ = b.fly(ctx, c, m, refreshBehind, snap) // it reports by itself
 		}
 		m.counters.lookups[from].Inc()
