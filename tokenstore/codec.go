@@ -30,6 +30,8 @@ type wireRecord struct {
 	Used        time.Time         `json:"used,omitzero"`
 	Forced      time.Time         `json:"forced,omitzero"`
 	Due         time.Time         `json:"due,omitzero"`
+	Suspect     bool              `json:"suspect,omitempty"`
+	Fence       int64             `json:"fence,omitempty"`
 	Failure     *Failure          `json:"failure,omitempty"`
 	Intent      *Intent           `json:"intent,omitempty"`
 }
@@ -42,6 +44,7 @@ func encodeRecord(r *Record) ([]byte, error) {
 		Scopes: r.Scopes, Extra: r.Extra, Account: r.Account, Client: r.Client,
 		Connected: r.Connected.UTC(), ConnectedBy: r.ConnectedBy,
 		Refreshed: r.Refreshed.UTC(), Used: r.Used.UTC(), Forced: r.Forced.UTC(), Due: r.Due.UTC(),
+		Suspect: r.Suspect, Fence: r.Fence,
 	}
 	if f := r.Failure; f != nil {
 		utc := *f
@@ -74,6 +77,6 @@ func decodeRecord(plain []byte, version Version) (*Record, error) {
 		Token:  Token{Access: w.Access, Refresh: w.Refresh, Type: w.Type, Expiry: w.Expiry},
 		Scopes: w.Scopes, Extra: w.Extra, Account: w.Account, Client: w.Client,
 		Connected: w.Connected, ConnectedBy: w.ConnectedBy, Refreshed: w.Refreshed, Used: w.Used, Forced: w.Forced, Due: w.Due,
-		Failure: w.Failure, Intent: w.Intent,
+		Suspect: w.Suspect, Fence: w.Fence, Failure: w.Failure, Intent: w.Intent,
 	}, nil
 }

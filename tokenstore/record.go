@@ -28,6 +28,11 @@ type Record struct {
 	Forced      time.Time // when the last refresh caused by an upstream's 401 was stored
 	Due         time.Time // when the sweep should look at this connection next; zero: never
 
+	// Suspect says that the record comes from a copy of a store: its refresh token may have been used since. One that must not
+	// be used twice is not POSTed without an operator's word. A refresh clears it.
+	Suspect bool
+	Fence   int64 // of the lease under which the present token was received; 0: of a consent, or unknown
+
 	Failure *Failure // of the last attempt; nil after a success
 	Intent  *Intent  // a refresh POST that may be on its way
 }

@@ -121,6 +121,9 @@ type Lease struct {
 	Owner   string // random per Acquire
 	Fence   int64
 	Expires time.Time // a bound on the safe side: counted from before the request was sent
+	// Since is when the store began to be the one that it is: it was started then, or a replica took over, and what was
+	// acknowledged shortly before, an Intent or a newer token, may be lost. Zero: the store loses nothing that it acknowledged.
+	Since time.Time
 }
 
 // Shelf keeps small values for minutes (states, tickets, sessions). The ids are secrets: a Shelf stores only their
@@ -137,8 +140,8 @@ type Shelf interface {
 
 // Feed tells of changed Slots. It is a hint to drop memory: messages can be late, repeated or lost.
 type Feed interface {
-	// Watch calls changed for every Slot that any replica saves or deletes, until ctx ends; it reconnects by itself. It
-	// returns when ctx is done. changed must not block.
+	// Watch calls changed for every Slot that any replica saves or deletes, until ctx ends; it reconnects by itself, and then
+	// calls changed with the zero Slot: anything may have changed meanwhile. It returns when ctx is done. changed must not block.
 	Watch(ctx context.Context, changed func(Slot))
 }
 

@@ -75,6 +75,8 @@ func Grant() *tokenstore.Record {
 		Refreshed:   now,
 		Used:        now,
 		Forced:      now,
+		Suspect:     true,
+		Fence:       7,
 		Due:         now.Add(48 * time.Minute),
 		Failure:     &tokenstore.Failure{Code: "other", Text: "timeout", At: now, Attempts: 2, RetryAt: now.Add(time.Second), Mandated: true},
 		Intent:      &tokenstore.Intent{Holder: "holder", Fence: 7, Began: now, Deadline: now.Add(time.Minute)},
