@@ -90,7 +90,7 @@ func (p *onePost) prepare(r *http.Request) (*http.Request, *onceBody, error) {
 		}
 	}
 	raw = []byte(form.Encode())
-	body := &onceBody{r: bytes.NewReader(raw)}
+	body := &onceBody{r: bytes.NewReader(raw), over: func() bool { return over(r.Context()) }}
 	out := r.Clone(r.Context())
 	out.Body, out.GetBody, out.ContentLength = body, nil, int64(len(raw))
 	out.Header.Set("Accept", "application/json") // some providers answer form-encoded otherwise
@@ -105,9 +105,11 @@ func closeBody(r *http.Request) error {
 }
 
 // onceBody is a request body that knows whether it was touched. Until then nothing of the form, which holds the refresh token
-// or the code, can have been sent.
+// or the code, can have been sent. It is the last look before that: once the POST's time is over, another replica may use the
+// token, and a process that was stopped meanwhile sends nothing any more.
 type onceBody struct {
 	r     io.Reader
+	over  func() bool // whether the POST's time is over
 	state atomic.Int32
 }
 
@@ -119,17 +121,33 @@ const (
 
 // Read implements [io.Reader].
 func (b *onceBody) Read(p []byte) (int, error) {
-	if !b.state.CompareAndSwap(untouched, touched) && b.state.Load() == givenUp {
+	if b.state.Load() == untouched {
+		to := touched
+		if b.over() {
+			to = givenUp
+		}
+		b.state.CompareAndSwap(untouched, to)
+	}
+	if b.state.Load() == givenUp {
 		return 0, errRevoked
 	}
 	return b.r.Read(p)
+}
+
+// over tells whether ctx has ended, by the wall clock too: the other one may stand still while a machine sleeps.
+func over(ctx context.Context) bool {
+	deadline, is := ctx.Deadline()
+	return ctx.Err() != nil || is && !time.Now().Round(0).Before(deadline.Round(0))
 }
 
 // Close implements [io.Closer].
 func (b *onceBody) Close() error { return nil }
 
 // giveUp reports whether the body was touched; if not, it never will be, whatever goroutine a transport has left behind.
-func (b *onceBody) giveUp() bool { return !b.state.CompareAndSwap(untouched, givenUp) }
+func (b *onceBody) giveUp() bool {
+	b.state.CompareAndSwap(untouched, givenUp)
+	return b.state.Load() == touched
+}
 
 // faultOf says why no answer came. Errors of the network name hosts and addresses, and those of TLS quote the peer: none of
 // their text is used.

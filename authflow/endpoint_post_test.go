@@ -2,6 +2,7 @@ package authflow
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"io"
@@ -211,4 +212,25 @@ func TestABodyThatWasGivenUpIsNeverSentLater(t *testing.T) {
 func TestEnvironmentProxiesAreNotUsed(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
 	require.Nil(t, newTokenTransport().Proxy)
+}
+
+// A process may be stopped between the last look at its lease and the sending, for longer than the lease and the Intent last.
+func TestAPostWhoseTimeIsOverIsNotSentAfterAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://idp.test/token", strings.NewReader("refresh_token=CANARY-rt"))
+		require.NoError(t, err)
+		read := make(chan error, 1)
+		p := &onePost{transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(time.Hour) // in fake time: the process stood still
+			_, err := io.ReadAll(r.Body)
+			read <- err
+			return nil, cmp.Or(err, io.ErrUnexpectedEOF)
+		})}
+		_, _ = p.RoundTrip(req) // its error says nothing
+		require.ErrorIs(t, <-read, errRevoked)
+		require.Nil(t, p.answer)
+		require.False(t, p.sent, "nothing of it has left the process")
+	})
 }
