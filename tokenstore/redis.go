@@ -39,7 +39,7 @@ type RedisConfig struct {
 // No error contains a part of the URL but an option's name.
 //
 // The user needs the keys and channels bifrost:* and the commands get set setnx del exists hset hmget pexpire zadd zrem zscore
-// zrange zrangebyscore eval evalsha time publish subscribe ping, with Cluster also cluster|slots and command.
+// zrange zrangebyscore eval evalsha time info publish subscribe ping, with Cluster also cluster|slots and command.
 func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	if cfg.Keys == nil {
 		return nil, errors.New("tokenstore: a redis store needs keys")
@@ -132,17 +132,22 @@ func (e *redisEngine) begin(ctx context.Context, keys *Keyring) error {
 	return nil
 }
 
-// mark writes the id into every shard that has none.
+// markScript marks a shard that has no mark, and notes which server made it. KEYS: mark, run. ARGV: id.
+var markScript = redis.NewScript(`
+if redis.call('SETNX', KEYS[1], ARGV[1]) == 1 then
+  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
+  redis.call('SET', KEYS[2], run .. ':0')
+end
+return 'ok'`)
+
+// mark marks every shard.
 func (e *redisEngine) mark(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
-	defer cancel()
-	_, err := e.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for n := range shards {
-			p.SetNX(ctx, shard(n).mark(), e.id, 0)
+	for n := range shards {
+		if _, err := e.run(ctx, markScript, []string{shard(n).mark(), shard(n).run()}, e.id); err != nil {
+			return err
 		}
-		return nil
-	})
-	return err
+	}
+	return nil
 }
 
 // marks returns the id that each shard has, empty for none.

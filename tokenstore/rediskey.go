@@ -18,6 +18,7 @@ type shard int
 func (s shard) key(rest string) string { return "bifrost:{" + strconv.Itoa(int(s)) + "}:" + rest }
 
 func (s shard) mark() string             { return s.key("id") }        // string: the store's id
+func (s shard) run() string              { return s.key("run") }       // string: the server's run_id, and since when it is that one
 func (s shard) index() string            { return s.key("due") }       // sorted set: every connection's name by due time
 func (s shard) fence() string            { return s.key("fence") }     // integer: the last fence
 func (s shard) row(name string) string   { return s.key("r:" + name) } // hash: one connection or tombstone

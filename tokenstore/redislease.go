@@ -10,23 +10,42 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// acquireScript answers with the fence. KEYS: mark, lease, fence. ARGV: id, owner, ttl in ms. A lease that is ours already
-// was given by an earlier try whose reply was lost. A fence is at least the server's time, so that it rises even after a
-// failover that has lost the last one.
-var acquireScript = redis.NewScript(`
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'emptied' end
+// noteRun is the beginning of a script: it compares the server's run_id with the one noted beside the shard's mark, and
+// notes since when it is another, in ms of the server's clock: the server was restarted or a replica took over, and lost
+// perhaps what was acknowledged before. 0: it is the one that made the store. A note that is gone was lost with the rest. A
+// server that tells no run_id (some managed services) is taken for the same for ever.
+const noteRun = `
+local function sinceRun(key, now)
+  local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
+  local noted, since = string.match(redis.call('GET', key) or '', '^(%w*):(%d+)$')
+  if noted == run then return tonumber(since) end
+  redis.call('SET', key, run .. ':' .. string.format('%.0f', now))
+  return now
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+`
+
+// acquireScript answers with the fence, for how many ms the server has been the one that it is (-1: always) and its time in
+// ms. KEYS: mark, lease, fence, run. ARGV: id, owner, ttl in ms. A lease that is ours already was given by an earlier try
+// whose reply was lost. A fence is at least the server's time, so that it rises even after a failover that has lost the last
+// one.
+var acquireScript = redis.NewScript(noteRun + `
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'emptied'} end
+local since = sinceRun(KEYS[4], now)
+local age = since > 0 and math.max(0, now - since) or -1
+local function answer(fence) return {fence, string.format('%.0f', age), string.format('%.0f', now)} end
 local held = redis.call('GET', KEYS[2])
 if held then
   local fence, owner = string.match(held, '^(%d+):(.*)$')
-  if owner == ARGV[2] then return fence end
-  return 'no'
+  if owner == ARGV[2] then return answer(fence) end
+  return {'no'}
 end
-local now = redis.call('TIME')
-local fence = math.max(tonumber(redis.call('GET', KEYS[3]) or '0') + 1, now[1] * 1000 + math.floor(now[2] / 1000))
+local fence = math.max(tonumber(redis.call('GET', KEYS[3]) or '0') + 1, now)
 fence = string.format('%.0f', fence)
 redis.call('SET', KEYS[3], fence)
 redis.call('SET', KEYS[2], fence .. ':' .. ARGV[2], 'PX', ARGV[3])
-return fence`)
+return answer(fence)`)
 
 // renewScript and releaseScript act on a lease that is ours. KEYS: mark, lease. ARGV: id, fence:owner, ttl in ms.
 var (
@@ -44,18 +63,34 @@ return 'ok'`)
 func (e *redisEngine) Acquire(ctx context.Context, slot Slot, ttl time.Duration) (Lease, error) {
 	at, name := locate(slot)
 	lease := Lease{Slot: slot, Owner: rand.Text(), Expires: time.Now().Add(ttl)}
-	answer, err := e.run(ctx, acquireScript, []string{at.mark(), at.lease(name), at.fence()}, e.id, lease.Owner, ttlMilli(ttl))
-	if err != nil {
+	answers, err := e.runStrings(ctx, acquireScript, []string{at.mark(), at.lease(name), at.fence(), at.run()},
+		e.id, lease.Owner, ttlMilli(ttl))
+	received := time.Now()
+	switch {
+	case err != nil:
 		return Lease{}, err
-	}
-	if answer == answerNo {
+	case len(answers) == 1 && answers[0] == answerEmptied:
+		return Lease{}, errEmptied
+	case len(answers) == 1 && answers[0] == answerNo:
 		return Lease{}, ErrHeld
+	case len(answers) != 3:
+		return Lease{}, errAnswer
 	}
-	if lease.Fence, err = strconv.ParseInt(answer, 10, 64); err != nil {
-		return Lease{}, fmt.Errorf("%w: the fence is not a number", ErrUnavailable)
+	var numbers [3]int64
+	for i, answer := range answers {
+		if numbers[i], err = strconv.ParseInt(answer, 10, 64); err != nil {
+			return Lease{}, errAnswer
+		}
+	}
+	lease.Fence = numbers[0]
+	if age := numbers[1]; age >= 0 { // no clocks are compared; counting back from the reply is on the safe side
+		lease.Since = received.Add(-time.Duration(age) * time.Millisecond)
 	}
 	return lease, nil
 }
+
+// errAnswer is an answer that no script of ours gives.
+var errAnswer = fmt.Errorf("%w: redis answers a script as it never does", ErrUnavailable)
 
 func (e *redisEngine) Renew(ctx context.Context, lease Lease, ttl time.Duration) (Lease, error) {
 	at, name := locate(lease.Slot)

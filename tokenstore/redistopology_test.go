@@ -24,6 +24,7 @@ func TestSentinelFailsOver(t *testing.T) {
 	require.EqualValues(t, 1, direct(t, servers.Primary).Wait(t.Context(), 1, 10*time.Second).Val(), "the replica has it all")
 
 	servers.Primary.Kill()
+	killed := time.Now()
 	require.Eventually(t, func() bool { return s.Save(t.Context(), acme, rec, rec.Version()) == nil }, 30*time.Second, 50*time.Millisecond)
 	got, err := s.Get(t.Context(), acme)
 	require.NoError(t, err)
@@ -31,6 +32,8 @@ func TestSentinelFailsOver(t *testing.T) {
 	again, err := s.Acquire(t.Context(), acme, time.Minute)
 	require.NoError(t, err)
 	require.Greater(t, again.Fence, lease.Fence)
+	require.Zero(t, lease.Since)
+	require.WithinRange(t, again.Since, killed, time.Now(), "the replica may not have had everything")
 }
 
 // A hash slot that moves while the store is in use answers MOVED and ASK.

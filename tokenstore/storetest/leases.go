@@ -26,6 +26,18 @@ var leases = map[string]func(*testing.T, Opened){
 		require.NoError(t, err, "another slot is free")
 	},
 
+	"a store that has lost nothing says so": func(t *testing.T, s Opened) {
+		for range 2 {
+			lease, err := s.Acquire(t.Context(), slotOf("acme"), time.Minute)
+			require.NoError(t, err)
+			require.Zero(t, lease.Since)
+			lease, err = s.Renew(t.Context(), lease, time.Minute)
+			require.NoError(t, err)
+			require.Zero(t, lease.Since)
+			require.NoError(t, s.Release(t.Context(), lease))
+		}
+	},
+
 	"of concurrent callers exactly one holds it": func(t *testing.T, s Opened) {
 		var held atomic.Int32
 		var wg sync.WaitGroup
