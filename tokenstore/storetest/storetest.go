@@ -15,7 +15,8 @@ import (
 // Opened is a store under test with a way round it.
 type Opened struct {
 	tokenstore.Backend
-	// Row returns the stored bytes of a Slot: one or several fields, which ones is the implementation's own affair.
+	// Row returns the stored bytes of a Slot: one or several fields, which ones is the implementation's own affair. Nil: the
+	// store seals nothing, and the tests of its seals are left out.
 	Row func(slot tokenstore.Slot) [][]byte
 	// SetRow replaces the fields of a Slot.
 	SetRow func(slot tokenstore.Slot, fields [][]byte)
@@ -35,9 +36,16 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 		"seal":    seals,
 	}
 	for name, group := range groups {
+		sealing := name == "seal"
 		t.Run(name, func(t *testing.T) {
 			for name, test := range group {
-				t.Run(name, func(t *testing.T) { test(t, open(t)) })
+				t.Run(name, func(t *testing.T) {
+					s := open(t)
+					if s.Row == nil && sealing {
+						t.Skip("it seals nothing")
+					}
+					test(t, s)
+				})
 			}
 		})
 	}
