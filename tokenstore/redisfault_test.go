@@ -203,27 +203,6 @@ func TestScriptsThatTheServerForgotAreSentAgain(t *testing.T) {
 	require.NoError(t, s.Save(t.Context(), acme, rec, rec.Version()))
 }
 
-func TestAWatcherHearsAgainAfterARestart(t *testing.T) {
-	server := storetest.StartRedis(t, "--appendfsync", "always")
-	one, two := storetest.OpenRedis(t, server.URL), storetest.OpenRedis(t, server.URL)
-	rec := storetest.Grant()
-	require.NoError(t, one.Save(t.Context(), acme, rec, tokenstore.Version{}))
-	var heard atomic.Int32
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { two.Watch(ctx, func(tokenstore.Slot) { heard.Add(1) }) })
-	hears := func() bool {
-		before := heard.Load()
-		return one.Save(t.Context(), acme, rec, rec.Version()) == nil && heard.Load() > before
-	}
-	require.Eventually(t, hears, 5*time.Second, 10*time.Millisecond)
-	server.Kill()
-	server.Restart()
-	require.Eventually(t, hears, 15*time.Second, 10*time.Millisecond)
-	cancel()
-	wg.Wait()
-}
-
 // direct is a client that goes round the store.
 func direct(t *testing.T, server *storetest.RedisServer) *redis.Client {
 	t.Helper()

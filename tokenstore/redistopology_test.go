@@ -3,6 +3,7 @@ package tokenstore_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ func TestSentinelFailsOver(t *testing.T) {
 	require.NoError(t, s.Save(t.Context(), acme, rec, tokenstore.Version{}))
 	lease, err := s.Acquire(t.Context(), acme, time.Millisecond)
 	require.NoError(t, err)
+	w := watch(t, s)
+	w.hears(t, s)
 	require.EqualValues(t, 1, direct(t, servers.Primary).Wait(t.Context(), 1, 10*time.Second).Val(), "the replica has it all")
 
 	servers.Primary.Kill()
@@ -34,6 +37,8 @@ func TestSentinelFailsOver(t *testing.T) {
 	require.Greater(t, again.Fence, lease.Fence)
 	require.Zero(t, lease.Since)
 	require.WithinRange(t, again.Since, killed, time.Now(), "the replica may not have had everything")
+	require.Eventually(t, func() bool { return slices.Contains(w.heard(), tokenstore.Slot{}) }, 30*time.Second, 5*time.Millisecond)
+	w.hears(t, s)
 }
 
 // A hash slot that moves while the store is in use answers MOVED and ASK.
