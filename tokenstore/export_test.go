@@ -1,6 +1,10 @@
 package tokenstore
 
-import "go.etcd.io/bbolt"
+import (
+	"context"
+
+	"go.etcd.io/bbolt"
+)
 
 // What the tests reach behind the back of a File.
 func (f *File) DB() *bbolt.DB { return f.db }
@@ -17,3 +21,14 @@ func RedisRow(slot Slot) string {
 }
 
 var RowFields = rowFields
+
+// Sealed returns the sealed bytes of a slot's row.
+func Sealed(ctx context.Context, b Backend, slot Slot) ([]byte, error) {
+	stored, err := b.(*vault).rows.get(ctx, slot)
+	return stored.sealed, err
+}
+
+// Reseal replaces the sealed bytes of a slot's row if they are old.
+func Reseal(ctx context.Context, b Backend, slot Slot, old, next []byte) error {
+	return b.(*vault).sealed.reseal(ctx, slot, old, next)
+}

@@ -23,8 +23,9 @@ const openWait = 5 * time.Second
 // when it returns.
 type File struct {
 	Backend
-	db *bbolt.DB
-	id string
+	vault *vault // the Backend
+	db    *bbolt.DB
+	id    string
 }
 
 var _ Backend = (*File)(nil)
@@ -83,7 +84,8 @@ func newFile(db *bbolt.DB, cfg FileConfig, expected string) (*File, error) {
 			return nil, err
 		}
 	}
-	return &File{Backend: newVault(e, cfg.Keys, cfg.Metrics), db: db, id: id}, nil
+	v := newVault(e, cfg.Keys, cfg.Metrics)
+	return &File{Backend: v, vault: v, db: db, id: id}, nil
 }
 
 // Close releases the file. Every later call is ErrUnavailable.
@@ -145,6 +147,12 @@ var (
 	bucketExpiry = []byte("expiry") // time, kind, key -> nothing
 )
 
+// Keys of the meta bucket.
+var (
+	metaID    = []byte("id")
+	metaCheck = []byte("check")
+)
+
 // begin makes the buckets of a new store or checks those of an old one, and starts a new epoch of fences.
 func (e *fileEngine) begin(keys *Keyring, expected string) (id string, err error) {
 	err = e.db.Update(func(tx *bbolt.Tx) error {
@@ -160,11 +168,11 @@ func (e *fileEngine) begin(keys *Keyring, expected string) (id string, err error
 				return err
 			}
 		}
-		id = string(meta.Get([]byte("id")))
+		id = string(meta.Get(metaID))
 		if expected != "" && id != expected {
 			return lostError(e.db.Path(), "is another one")
 		}
-		if _, err := keys.open(purposeCheck, []byte(id), meta.Get([]byte("check"))); err != nil {
+		if _, err := keys.open(purposeCheck, []byte(id), meta.Get(metaCheck)); err != nil {
 			return ErrWrongKey
 		}
 		epoch, err := meta.NextSequence()
@@ -182,7 +190,7 @@ func create(tx *bbolt.Tx, keys *Keyring) (meta *bbolt.Bucket, err error) {
 	}
 	id := rand.Text()
 	return meta, errors.Join(
-		meta.Put([]byte("id"), []byte(id)),
-		meta.Put([]byte("check"), keys.seal(purposeCheck, []byte(id), nil)),
+		meta.Put(metaID, []byte(id)),
+		meta.Put(metaCheck, keys.seal(purposeCheck, []byte(id), nil)),
 	)
 }

@@ -96,14 +96,21 @@ func (e *fileEngine) swap(ctx context.Context, slot Slot, prev Version, next row
 }
 
 func (e *fileEngine) list(ctx context.Context, integration string) iter.Seq2[Slot, rowEntry] {
-	type listed struct {
+	return e.walk(ctx, func(slot Slot, stored row) bool {
+		return !stored.dead && (integration == "" || slot.Integration == integration)
+	})
+}
+
+// walk yields the rows that want says, in the order of their keys.
+func (e *fileEngine) walk(ctx context.Context, want func(Slot, row) bool) iter.Seq2[Slot, rowEntry] {
+	type walked struct {
 		slot  Slot
 		entry rowEntry
 	}
 	return func(yield func(Slot, rowEntry) bool) {
 		var after []byte
 		for {
-			var page []listed
+			var page []walked
 			more := false
 			err := e.view(ctx, func(tx *bbolt.Tx) error {
 				c := tx.Bucket(bucketRows).Cursor()
@@ -115,14 +122,13 @@ func (e *fileEngine) list(ctx context.Context, integration string) iter.Seq2[Slo
 					n++
 					after, more = bytes.Clone(key), n == listPage
 					slot, ok := parseSlotKey(after)
-					if !ok || integration != "" && slot.Integration != integration {
+					if !ok {
 						continue
 					}
 					stored, err := decodeRow(bytes.Clone(raw))
-					if stored.dead {
-						continue
+					if want(slot, stored) {
+						page = append(page, walked{slot, rowEntry{stored, err}})
 					}
-					page = append(page, listed{slot, rowEntry{stored, err}})
 				}
 				return nil
 			})
@@ -130,8 +136,8 @@ func (e *fileEngine) list(ctx context.Context, integration string) iter.Seq2[Slo
 				yield(Slot{}, rowEntry{err: err})
 				return
 			}
-			for _, l := range page {
-				if !yield(l.slot, l.entry) {
+			for _, w := range page {
+				if !yield(w.slot, w.entry) {
 					return
 				}
 			}

@@ -24,31 +24,46 @@ const sealFormat = 1
 // errOpen says that an envelope does not open; deliberately not why, beyond this.
 var errOpen = errors.New("it does not open with this key ring at this place")
 
-// seal encrypts plain for a purpose and a place. Only an equal purpose and place open it again.
+// seal encrypts plain for a purpose and a place with the newest key. Only an equal purpose and place open it again.
 func (k *Keyring) seal(p purpose, place []byte, plain []byte) []byte {
-	envelope := append([]byte{sealFormat, byte(len(k.first))}, k.first...)
+	return k.sealUnder(k.first, p, place, plain)
+}
+
+// sealUnder seals with a certain key of the ring.
+func (k *Keyring) sealUnder(id string, p purpose, place []byte, plain []byte) []byte {
+	envelope := append([]byte{sealFormat, byte(len(id))}, id...)
 	ad := associated(envelope, p, place)
-	return k.aeads[k.first][p].Seal(envelope, nil, plain, ad)
+	return k.aeads[id][p].Seal(envelope, nil, plain, ad)
 }
 
 // open decrypts an envelope made by seal.
 func (k *Keyring) open(p purpose, place []byte, envelope []byte) ([]byte, error) {
-	if len(envelope) < 2 || envelope[0] != sealFormat {
-		return nil, errors.New("its seal has an unknown format")
+	id, err := keyOf(envelope)
+	if err != nil {
+		return nil, err
 	}
-	end := 2 + int(envelope[1])
-	if len(envelope) < end {
-		return nil, errors.New("its seal is cut short")
-	}
-	aead, known := k.aeads[string(envelope[2:end])][p]
+	aead, known := k.aeads[id][p]
 	if !known {
 		return nil, errors.New("its encryption key is not in the ring")
 	}
+	end := 2 + len(id)
 	plain, err := aead.Open(nil, nil, envelope[end:], associated(envelope[:end], p, place))
 	if err != nil {
 		return nil, errOpen
 	}
 	return plain, nil
+}
+
+// keyOf returns the id of the key that an envelope names.
+func keyOf(envelope []byte) (string, error) {
+	if len(envelope) < 2 || envelope[0] != sealFormat {
+		return "", errors.New("its seal has an unknown format")
+	}
+	end := 2 + int(envelope[1])
+	if len(envelope) < end {
+		return "", errors.New("its seal is cut short")
+	}
+	return string(envelope[2:end]), nil
 }
 
 // associated is the associated data: envelope header, purpose and place, each with its length so that no two differ only

@@ -14,6 +14,7 @@ import (
 // stores are a vault over an engine that keeps opaque rows and values.
 type vault struct {
 	rows    rows
+	sealed  sealed
 	cubby   cubby
 	leases  Locker
 	feed    Feed
@@ -26,13 +27,14 @@ var _ Backend = (*vault)(nil)
 // engine is what a vault needs below it.
 type engine interface {
 	rows
+	sealed
 	cubby
 	Locker
 	Feed
 }
 
 func newVault(e engine, keys *Keyring, reg prometheus.Registerer) *vault {
-	return &vault{rows: e, cubby: e, leases: e, feed: e, keys: keys, metrics: newMetrics(reg)}
+	return &vault{rows: e, sealed: e, cubby: e, leases: e, feed: e, keys: keys, metrics: newMetrics(reg)}
 }
 
 func (v *vault) Get(ctx context.Context, slot Slot) (_ *Record, err error) {

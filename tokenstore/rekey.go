@@ -1,0 +1,138 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+)
+
+// Rekeyed is what a Rekey did.
+type Rekeyed struct {
+	Resealed   int // records and tombstones that are under the newest key now
+	Current    int // those that were already, or were saved meanwhile
+	Unreadable int // those that no key of the ring opens, left untouched
+	// Complete says that the older keys of the ring open nothing any more that the newest does not, the key-check record
+	// included: they can be taken out of the ring. It is false while something damaged is left that one of them sealed.
+	Complete bool
+}
+
+// rekeyWalks bounds how often Rekey goes through the store. The first walk seals, the second finds nothing left to do.
+const rekeyWalks = 4
+
+// errRekeyRace says that somebody goes on sealing with an older key.
+var errRekeyRace = errors.New("records are still being saved under an older key: give every replica the newest key first, then try again")
+
+// sealed is what an engine offers for a change of keys.
+type sealed interface {
+	// every yields every row, tombstones too. The consumer may call any method meanwhile. A row that is there from the
+	// beginning to the end is yielded at least once.
+	every(ctx context.Context) iter.Seq2[Slot, rowEntry]
+	// reseal replaces a row's sealed bytes if they are old, and nothing else of it; it publishes nothing. It returns
+	// ErrConflict otherwise.
+	reseal(ctx context.Context, slot Slot, old, next []byte) error
+	// check returns the store's id and its key-check record.
+	check(ctx context.Context) (id string, record []byte, err error)
+	// recheck replaces the key-check record if it is old; ErrConflict otherwise.
+	recheck(ctx context.Context, old, next []byte) error
+}
+
+// rekey seals every row with the newest key of the ring, and the key-check record last: until then a start without the older
+// keys is refused. No version changes and nothing is published, so that whatever reads and saves meanwhile notices nothing.
+// Shelved values stay as they are: most live for minutes, sign-ins for hours, and a connect link that outlives its key has to be
+// made anew.
+//
+// Everything that does not open holds the key-check record back, except what an unknown key or the newest one sealed: with
+// these, taking the older keys away takes nothing from whoever may repair it.
+func (v *vault) rekey(ctx context.Context) (done Rekeyed, err error) {
+	defer v.metrics.observe("rekey", time.Now(), &err)
+	for range rekeyWalks {
+		walk, err := v.rekeyWalk(ctx)
+		done.Resealed += walk.resealed
+		done.Current, done.Unreadable = max(0, walk.current-done.Resealed), walk.unreadable
+		if err != nil {
+			return done, wrap("rekey", Slot{}, err)
+		}
+		if walk.resealed+walk.missed > 0 {
+			continue
+		}
+		if walk.held == 0 {
+			if err := v.rekeyCheck(ctx); err != nil {
+				return done, wrap("rekey", Slot{}, err)
+			}
+			done.Complete = true
+		}
+		return done, nil
+	}
+	return done, wrap("rekey", Slot{}, fmt.Errorf("%w: %w", ErrConflict, errRekeyRace))
+}
+
+// rekeyed counts what one walk found.
+type rekeyed struct {
+	resealed, current int
+	missed            int // changed while they were sealed: the next walk looks again
+	unreadable        int
+	held              int // of the unreadable: those that an older key may have sealed
+}
+
+func (v *vault) rekeyWalk(ctx context.Context) (walk rekeyed, err error) {
+	for slot, entry := range v.sealed.every(ctx) {
+		if entry.err != nil && slot == (Slot{}) {
+			return walk, entry.err
+		}
+		if entry.err != nil {
+			walk.unreadable++
+			walk.held++
+			continue
+		}
+		stored := entry.row
+		key, _ := keyOf(stored.sealed) // open fails too if it names none
+		plain, err := v.keys.open(stored.purpose(), stored.place(slot), stored.sealed)
+		switch {
+		case err != nil:
+			walk.unreadable++
+			if key == "" || key != v.keys.first && v.keys.aeads[key] != nil {
+				walk.held++
+			}
+		case key == v.keys.first:
+			walk.current++
+		default:
+			err = v.sealed.reseal(ctx, slot, stored.sealed, v.keys.seal(stored.purpose(), stored.place(slot), plain))
+			switch {
+			case err == nil:
+				walk.resealed++
+			case errors.Is(err, ErrConflict):
+				walk.missed++
+			default:
+				return walk, err
+			}
+		}
+	}
+	return walk, nil
+}
+
+func (v *vault) rekeyCheck(ctx context.Context) error {
+	id, record, err := v.sealed.check(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := v.keys.open(purposeCheck, []byte(id), record); err != nil {
+		return ErrWrongKey // it was exchanged since the store was opened
+	}
+	if key, _ := keyOf(record); key == v.keys.first {
+		return nil
+	}
+	return v.sealed.recheck(ctx, record, v.keys.seal(purposeCheck, []byte(id), nil))
+}
+
+// Rekey seals every record anew with the newest key of the ring, while everything else goes on: no version changes, nobody has to
+// read again. It can be repeated at will. See Rekeyed for what is left to do.
+func (f *File) Rekey(ctx context.Context) (Rekeyed, error) { return f.vault.rekey(ctx) }
+
+// Rekey seals every record anew with the newest key of the ring, while every replica goes on: no version changes, nobody has to
+// read again. All replicas must have the newest key already, or they can no longer read. It can be repeated at will. See
+// Rekeyed for what is left to do. The user needs the commands scan and hmget besides those of NewRedis.
+func (r *Redis) Rekey(ctx context.Context) (Rekeyed, error) {
+	return r.Backend.(*vault).rekey(ctx) // NewRedis made it
+}
