@@ -73,7 +73,8 @@ const (
 // RefreshClass is how a provider treats a used refresh token.
 type RefreshClass string
 
-// The classes. Reusable tokens may be POSTed again after an unknown outcome; a one-time token may not.
+// The classes. Reusable tokens may be POSTed again after an unknown outcome, rotating ones within Integration.RefreshGrace; a
+// one-time token may not.
 const (
 	Reusable RefreshClass = "reusable"
 	Rotating RefreshClass = "rotating"
@@ -111,7 +112,12 @@ type Integration struct {
 	Refresh      RefreshClass  // default Reusable
 	IdleLifetime time.Duration // the provider forgets a refresh token unused for so long; default 0: unknown, kept alive every 30 days
 	Lifetime     time.Duration // of an access token whose lifetime the provider does not say; default 1 h
-	TokenTimeout time.Duration // of one POST to the token endpoint; default 15 s, 30 s for OneTime
+	TokenTimeout time.Duration // of one POST to the token endpoint; default 15 s, 30 s for OneTime, 20 s for Rotating
+	RefreshGrace time.Duration // Rotating: a used refresh token stays usable for so long; default 30 s; a refresh takes a third of it at most
+
+	// AccessDies says that a refresh makes the previous access token invalid at once. Requests then wait for a refresh that is
+	// under way or due, rather than use a token that is about to die; should it fail, the old one serves on.
+	AccessDies bool
 
 	Fallback bool                      // an org that never connected uses the global connection
 	Own      func(tokenstore.Org) bool // client_credentials: whether the org has values of its own; nil: none has

@@ -102,7 +102,9 @@ func (in *Integration) check() error {
 	if in.IdleLifetime == 0 {
 		in.IdleLifetime = 30 * 24 * time.Hour
 	}
-	in.TokenTimeout = in.tokenTimeout()
+	if in.RefreshGrace == 0 {
+		in.RefreshGrace = defaultGrace
+	}
 	switch {
 	case in.Name == "" || in.ClientID == "" || in.Resolve == nil:
 		return fmt.Errorf("authflow: integration %q needs a name, a client id and a resolver", in.Name)

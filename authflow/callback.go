@@ -85,7 +85,7 @@ func (c *consents) receive(w http.ResponseWriter, r *http.Request, in *Integrati
 	}
 
 	// From here on the consent belongs to this request, also if the browser hangs up.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), in.tokenTimeout()+callbackSlack)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), in.exchangeTimeout()+callbackSlack)
 	defer cancel()
 	_, err = take[consent](ctx, c.cfg.Store, consentID(a.state))
 	switch {

@@ -12,9 +12,10 @@ import (
 
 // asking is what classify must know of the request.
 type asking struct {
-	once      bool // the same POST must not be made again: a code, or a refresh token that is not reusable
-	renewable bool // a token that is valid for less than the provider says costs a refresh, not the connection
-	anyType   bool // token types other than bearer are accepted
+	once      bool          // the same POST must not be made again: a code, or a refresh token that is not reusable
+	renewable bool          // a token that is valid for less than the provider says costs a refresh, not the connection
+	anyType   bool          // token types other than bearer are accepted
+	within    time.Duration // deadline of the POST
 }
 
 // verdict is what a refusal with an OAuth error code means, and how to tell people.

@@ -15,13 +15,6 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 )
 
-// How long a POST to a token endpoint may take where Integration.TokenTimeout does not say. An early timeout cannot be told
-// from a lost token, so that one-time refresh tokens get more.
-const (
-	tokenTimeout        = 15 * time.Second
-	tokenTimeoutOneTime = 30 * time.Second
-)
-
 // tokenEndpoint speaks to token and revocation endpoints. Each method makes at most one POST: no retry, no redirect, no
 // probing for the way of client authentication, at any layer. golang.org/x/oauth2 builds the requests; the answers are read by
 // classify, because the library loses tokens that it cannot parse and quotes bodies in its errors.
@@ -59,7 +52,7 @@ func (t *tokenEndpoint) exchange(ctx context.Context, in *Integration, ep Endpoi
 	if verifier != "" {
 		opts = append(opts, oauth2.VerifierOption(verifier))
 	}
-	return t.ask(ctx, in, ep, asking{once: true}, func(ctx context.Context) {
+	return t.ask(ctx, in, ep, asking{once: true, within: in.exchangeTimeout()}, func(ctx context.Context) {
 		_, _ = cfg.Exchange(ctx, code, opts...) // our onePost has read the answer
 	})
 }
@@ -67,7 +60,7 @@ func (t *tokenEndpoint) exchange(ctx context.Context, in *Integration, ep Endpoi
 // refresh redeems a refresh token (RFC 6749 section 6).
 func (t *tokenEndpoint) refresh(ctx context.Context, in *Integration, ep Endpoints, refreshToken string) reply {
 	cfg := in.tokenConfig(ep)
-	how := asking{once: in.Refresh == OneTime || in.Refresh == Rotating, renewable: true}
+	how := asking{once: in.Refresh == OneTime || in.Refresh == Rotating, renewable: true, within: in.timing().post}
 	return t.ask(ctx, in, ep, how, func(ctx context.Context) {
 		_, _ = cfg.TokenSource(ctx, &oauth2.Token{RefreshToken: refreshToken}).Token() // our onePost has read the answer
 	})
@@ -81,7 +74,7 @@ func (t *tokenEndpoint) mint(ctx context.Context, in *Integration, ep Endpoints)
 	if in.Audience != "" {
 		cfg.EndpointParams = url.Values{"audience": {in.Audience}}
 	}
-	return t.ask(ctx, in, ep, asking{renewable: true}, func(ctx context.Context) {
+	return t.ask(ctx, in, ep, asking{renewable: true, within: in.timing().post}, func(ctx context.Context) {
 		_, _ = cfg.Token(ctx) // our onePost has read the answer
 	})
 }
@@ -92,7 +85,7 @@ func (t *tokenEndpoint) revoke(ctx context.Context, in *Integration, ep Endpoint
 	if ep.RevocationURL == "" {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, in.tokenTimeout())
+	ctx, cancel := context.WithTimeout(ctx, in.exchangeTimeout())
 	defer cancel()
 	form := url.Values{"token": {token}, "token_type_hint": {hint}}
 	if in.authStyle() == oauth2.AuthStyleInParams {
@@ -122,7 +115,7 @@ func (t *tokenEndpoint) revoke(ctx context.Context, in *Integration, ep Endpoint
 
 // ask runs post, which makes one request with the client in its context, and classifies what came.
 func (t *tokenEndpoint) ask(ctx context.Context, in *Integration, ep Endpoints, how asking, post func(context.Context)) reply {
-	ctx, cancel := context.WithTimeout(ctx, in.tokenTimeout())
+	ctx, cancel := context.WithTimeout(ctx, how.within)
 	defer cancel()
 	how.anyType = in.Format != nil
 	p := &onePost{transport: t.transport, params: ep.TokenParams}
@@ -154,14 +147,4 @@ func (in *Integration) clientSecret() string {
 		return ""
 	}
 	return in.ClientSecret()
-}
-
-func (in *Integration) tokenTimeout() time.Duration {
-	switch {
-	case in.TokenTimeout > 0:
-		return in.TokenTimeout
-	case in.Refresh == OneTime:
-		return tokenTimeoutOneTime
-	}
-	return tokenTimeout
 }

@@ -126,7 +126,7 @@ func TestTheTimeoutDependsOnTheRefreshClass(t *testing.T) {
 		configured time.Duration
 		want       time.Duration
 	}{
-		{Reusable, 0, 15 * time.Second}, {Rotating, 0, 15 * time.Second}, {OneTime, 0, 30 * time.Second}, {OneTime, 7 * time.Second, 7 * time.Second},
+		{Reusable, 0, 15 * time.Second}, {Rotating, 0, 10 * time.Second}, {OneTime, 0, 30 * time.Second}, {OneTime, 7 * time.Second, 7 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := authflowtest.InMemory(t, authflowtest.Config{})

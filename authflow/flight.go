@@ -12,14 +12,12 @@ import (
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
-// The budgets of one flight. Its steps under the lease are bounded by leaseSlack + 2 × TokenTimeout.
+// The budgets of one flight. What differs between the classes of refresh tokens is in timing.go.
 const (
-	flightTime  = 3 * time.Minute // all of a flight but the storing of a token received
-	leaseSlack  = 5 * time.Second // how much longer than a POST the lease lasts: re-read, Intent, storing
-	storeTime   = time.Second     // one store operation
-	pollMin     = 20 * time.Millisecond
-	pollMax     = 500 * time.Millisecond
-	intentGrace = 5 * time.Second // an Intent counts as live so long after its POST's own deadline
+	flightTime = 3 * time.Minute // waiting for others and for the store; a POST and the storing of its token have their own
+	storeTime  = time.Second     // one store operation
+	pollMin    = 20 * time.Millisecond
+	pollMax    = 500 * time.Millisecond
 )
 
 // reason tells why a flight was started.
@@ -115,7 +113,7 @@ func (b *Broker) run(ctx context.Context, c *conn, m *managed, f *flight) {
 	ctx, cancel := context.WithTimeout(ctx, flightTime)
 	defer cancel()
 	for poll := pollMin; ; poll = min(2*poll, pollMax) {
-		lease, err := b.acquire(ctx, c.slot, m.TokenTimeout+leaseSlack)
+		lease, err := b.acquire(ctx, c.slot, m.timing().lease)
 		switch {
 		case err == nil:
 			next := changed

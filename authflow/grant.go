@@ -102,7 +102,7 @@ func (b *Broker) Import(ctx context.Context, slot tokenstore.Slot, refreshToken,
 	if now := time.Now(); b.health.down(now) {
 		return Connection{}, &Error{Reason: ErrStore, Slot: slot, RetryAfter: storeHint}
 	}
-	lease, err := b.idle(ctx, slot, m.TokenTimeout+leaseSlack)
+	lease, err := b.idle(ctx, slot, m.timing().lease)
 	if err != nil {
 		return Connection{}, err
 	}

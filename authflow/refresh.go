@@ -140,7 +140,7 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 		next.Write = rand.Text()
 		next.Intent = &tokenstore.Intent{
 			Holder: lease.Owner, Fence: lease.Fence, Began: now,
-			Deadline: now.Add(m.TokenTimeout + intentGrace),
+			Deadline: m.timing().over(now),
 		}
 		switch err := b.save(ctx, c.slot, &next, rec.Version()); {
 		case errors.Is(err, tokenstore.ErrConflict):
@@ -149,7 +149,7 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 			f.land(nil, b.readError(c.slot, err))
 			return landed
 		}
-		if err := b.outlive(ctx, lease, m.TokenTimeout+storeTime); err != nil {
+		if err := b.outlive(ctx, lease, m.timing()); err != nil {
 			// Nothing was sent: the Intent must hold nobody back. If another holder has written since, it is gone already.
 			next.Intent, next.Write = nil, rand.Text()
 			if err := b.save(ctx, c.slot, &next, next.Version()); err != nil {
@@ -199,14 +199,16 @@ func (b *Broker) post(m *managed, do func() reply) reply {
 	return r
 }
 
-// outlive has the lease last for at least d, renewing it if need be.
-func (b *Broker) outlive(ctx context.Context, lease *tokenstore.Lease, d time.Duration) error {
-	if time.Until(lease.Expires) >= d {
+// outlive has enough of the lease left for a POST to begin, renewing it if need be.
+func (b *Broker) outlive(ctx context.Context, lease *tokenstore.Lease, t timing) error {
+	now := time.Now()
+	// By both clocks: the monotonic one may stand still while a machine sleeps, the other may be put back.
+	if min(lease.Expires.Sub(now), lease.Expires.Round(0).Sub(now.Round(0))) >= t.spare {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	renewed, err := b.store.Renew(ctx, *lease, d+leaseSlack)
+	renewed, err := b.store.Renew(ctx, *lease, t.lease)
 	if err == nil {
 		*lease = renewed
 	}

@@ -119,6 +119,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 			TokenTimeout:             3 * time.Second,
 			DefaultTokenLifetime:     30 * time.Minute,
 			RefreshTokenIdleLifetime: 90 * 24 * time.Hour,
+			AccessTokenDiesOnRefresh: true,
 		}, second},
 	}, cfg)
 	require.Equal(t, []string{"testdata/full.yaml", "testdata/secret"}, cfg.Files())
@@ -134,6 +135,13 @@ func TestTheExampleLoadsAndShowsEveryKey(t *testing.T) {
 	for _, m := range regexp.MustCompile(`\b([a-z_]+): `).FindAllStringSubmatch(string(full), -1) {
 		require.Regexp(t, `\b`+m[1]+`: `, string(example))
 	}
+}
+
+func TestARotatingTokenHasAGrace(t *testing.T) {
+	grace := func(keys string) time.Duration { return load(t, write(t, minimal(t)+keys)).Integrations[0].RefreshGrace }
+	require.Zero(t, grace(""))
+	require.Equal(t, 30*time.Second, grace("    refresh_tokens: rotating\n"))
+	require.Equal(t, 10*time.Minute, grace("    refresh_tokens: rotating\n    refresh_grace: 10m\n"))
 }
 
 func TestTheEnvironmentIsTheProcessesUnlessAnotherIsGiven(t *testing.T) {

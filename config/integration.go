@@ -56,6 +56,8 @@ type Integration struct {
 
 	DefaultTokenLifetime     time.Duration // default 1 h
 	RefreshTokenIdleLifetime time.Duration // default 0: unknown
+	RefreshGrace             time.Duration // rotating: a used refresh token stays usable for so long; default 30 s; 0 otherwise
+	AccessTokenDiesOnRefresh bool          // a refresh makes the previous access token invalid
 
 	resolutions map[string]resolution // by org; see Resolve
 }
@@ -179,4 +181,12 @@ func (in *Integration) readTimes(o *object) {
 	timeouts.close()
 	set(o.at("default_token_lifetime"), &in.DefaultTokenLifetime, span)
 	set(o.at("refresh_token_idle_lifetime"), &in.RefreshTokenIdleLifetime, span)
+	grace := o.at("refresh_grace")
+	if in.RefreshTokens == "rotating" {
+		in.RefreshGrace = 30 * time.Second
+	} else if grace.given() {
+		grace.problem("says how long a rotating refresh token stays usable: set refresh_tokens: rotating, or remove it")
+	}
+	set(grace, &in.RefreshGrace, span)
+	setBool(o.at("access_token_dies_on_refresh"), &in.AccessTokenDiesOnRefresh)
 }

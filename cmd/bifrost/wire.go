@@ -44,6 +44,8 @@ func integration(in *config.Integration) *authflow.Integration {
 		IdleLifetime: in.RefreshTokenIdleLifetime,
 		Lifetime:     in.DefaultTokenLifetime,
 		TokenTimeout: in.TokenTimeout,
+		RefreshGrace: in.RefreshGrace,
+		AccessDies:   in.AccessTokenDiesOnRefresh,
 		Fallback:     in.Fallback != "none",
 		Orgs:         namedOrgs(in),
 		Format:       format(in),
