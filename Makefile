@@ -4,7 +4,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 E2E := cmd/bifrost/e2e
 
-.PHONY: build test check image demo deps-test deps-check deps-image
+.PHONY: build test outage check image demo deps-test deps-check deps-image
 
 build: ## the binary, ./bifrost
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bifrost ./cmd/bifrost
@@ -14,6 +14,9 @@ demo: ## a provider, an API and bifrost on loopback
 
 test: deps-test ## everything, with the race detector
 	go test -race ./...
+
+outage: deps-test ## Redis away for a minute under load, and ten thousand tokens that expire together, with the numbers
+	go test ./$(E2E) -run 'TestStoreOutage|TestHerd|TestRedisKilled' -v -count=1 -outage 1m
 
 # The manifests' test is never cached: the files that it reads lie outside its module.
 check: deps-check ## all that is not a test: format, vet, linters, manifests, alert rules

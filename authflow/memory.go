@@ -14,7 +14,7 @@ import (
 const (
 	refreshAge  = 2500 * time.Millisecond // a snapshot older than this is re-read behind the request that uses it
 	maxAge      = 5 * time.Second         // one older than this before it is used
-	readWait    = 800 * time.Millisecond  // one look at the store, so that a request without a token fails within a second
+	readWait    = 400 * time.Millisecond  // one look at the store, so that a request without a token fails within half a second
 	storePause  = time.Second             // after the store could not be reached, requests do not ask it again for so long
 	useStep     = time.Hour               // how exact Record.Used is
 	behindEvery = 500 * time.Millisecond  // how often a connection's requests look whether a refresh may begin behind them
@@ -109,6 +109,12 @@ func (h *health) down(now time.Time) bool {
 	return 0 < left && left <= 2*int64(storePause) // more than one: now may be older than the pause
 }
 
+// probe lets one caller find out whether a store that was away answers again. For the others it stays down meanwhile.
+func (h *health) probe(now time.Time) bool {
+	until := h.downUntil.Load()
+	return !h.down(now) && h.downUntil.CompareAndSwap(until, now.Add(storePause).UnixNano())
+}
+
 // looks lets one request per behindEvery look whether a refresh may begin behind it: to find that it may not costs what the
 // others need not pay, and locks that they would share. A clock that is put back holds nobody up.
 func (c *conn) looks(now time.Time) bool {
@@ -148,13 +154,21 @@ func (b *Broker) current(ctx context.Context, m *managed, c *conn) (*snapshot, s
 	now := time.Now()
 	snap := c.snap.Load()
 	if snap != nil && c.believed(now) {
-		if c.age(now) > refreshAge {
+		if c.age(now) > refreshAge && !b.health.down(now) {
 			b.reread(c, m)
 		}
 		return b.fit(c, m, snap), fromMemory, nil
 	}
 	if b.health.down(now) {
 		return b.unasked(c, m, snap)
+	}
+	if b.health.away.Load() { // it may hang again: nobody waits for what memory knows
+		if known, from, err := b.unasked(c, m, snap); err == nil && (known.rec == nil || known.valid(now)) {
+			if b.health.probe(now) {
+				b.reread(c, m)
+			}
+			return known, from, nil
+		}
 	}
 	r := b.reread(c, m)
 	select {
@@ -236,7 +250,7 @@ func (b *Broker) reread(c *conn, m *managed) *read {
 		c.mu.Unlock()
 		close(r.done)
 		if rec != nil {
-			b.noteUse(ctx, c, m, rec)
+			b.noteUse(context.Background(), c, m, rec)
 		}
 	})
 	return r

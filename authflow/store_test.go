@@ -104,6 +104,46 @@ func TestStoreAwayServesWhatIsWarmAndRefreshesNothing(t *testing.T) {
 	})
 }
 
+// Once it is known that the store hangs, only requests that need it wait for it, half a second at most, and it is not asked by
+// all the others.
+func TestStoreThatHangsHoldsUpNobodyWhoIsInMemory(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("cold")
+		w.connect(tokenstore.Global)
+		warm := []tokenstore.Org{"acme", "globex", "initech"}
+		for _, org := range warm {
+			w.connect(org)
+			w.use(w.Broker, org)
+		}
+		w.use(w.Broker, "never-connected")
+		second, _ := w.replica()
+		w.use(second, "acme")
+		w.store.hung.Store(true)
+		pass(6 * time.Second)
+		w.use(w.Broker, "acme") // finds out
+		reads := w.store.reads.Load()
+		for range 100 {
+			pass(97 * time.Millisecond)
+			for _, org := range append(warm, "never-connected") {
+				began := time.Now()
+				w.use(w.Broker, org)
+				require.Zero(t, time.Since(began), org)
+			}
+			began := time.Now()
+			_, err := second.Token(t.Context(), slot("cold"))
+			require.ErrorIs(t, err, authflow.ErrStore)
+			require.LessOrEqual(t, time.Since(began), 500*time.Millisecond)
+		}
+		require.LessOrEqual(t, w.store.reads.Load()-reads, int32(2*30), "one look per replica and second, and those of cold requests")
+
+		w.store.hung.Store(false)
+		pass(storeBack)
+		w.use(second, "acme")
+		pass(time.Millisecond)
+		w.use(second, "cold")
+	})
+}
+
 func TestSaveWhoseAnswerIsLostIsRecognised(t *testing.T) {
 	inWorld(t, rotating, func(t *testing.T, w *world) {
 		w.connect("acme")

@@ -212,6 +212,7 @@ type moody struct {
 	timeouts   atomic.Int32 // so many reads time out
 	damaged    atomic.Bool  // records cannot be read
 	down       atomic.Bool  // nothing reaches the store
+	hung       atomic.Bool  // reads are answered when their time is over: not at all
 	loseSaves  atomic.Int32 // so many saves happen, and their answers are lost
 	reads      atomic.Int32
 	acquires   atomic.Int32
@@ -230,6 +231,10 @@ func (m *moody) away() error {
 
 func (m *moody) Get(ctx context.Context, slot tokenstore.Slot) (*tokenstore.Record, error) {
 	m.reads.Add(1)
+	if m.hung.Load() {
+		<-ctx.Done()
+		return nil, tokenstore.ErrUnavailable
+	}
 	if err := m.away(); err != nil {
 		return nil, err
 	}
