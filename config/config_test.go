@@ -69,9 +69,11 @@ func TestEveryKeyIsRead(t *testing.T) {
 			PublicURL: "https://bifrost.example.com/bifrost",
 			Operators: []config.Operator{{Name: "ops@example.com", Token: "CANARY-TOKEN"}, {Name: "ops", Token: "CANARY-from-a-file"}},
 		},
-		Ops:   config.Ops{Listen: "localhost:9082", PProf: true, PerOrgMetrics: new(false)},
-		Store: config.Store{RedisURL: "rediss://:CANARY@redis.example.com:6379"},
-		Log:   config.Log{Level: "debug", Format: "text"},
+		Ops: config.Ops{Listen: "localhost:9082", PProf: true, PerOrgMetrics: new(false)},
+		Store: config.Store{
+			RedisURL: "rediss://:CANARY@redis.example.com:6379", RedisWaitReplicas: 2, RedisAcceptDataLoss: true, RedisAllowInsecure: true,
+		},
+		Log: config.Log{Level: "debug", Format: "text"},
 		EncryptionKeys: []config.Key{
 			{ID: "2026-11", Bytes: "CANARY-key-CANARY-key-CANARY-key"},
 			{ID: "2025-11-01", Bytes: "CANARY-key-CANARY-key-CANARY-kex"},
@@ -138,7 +140,9 @@ func TestTheExampleLoadsAndShowsEveryKey(t *testing.T) {
 }
 
 func TestARotatingTokenHasAGrace(t *testing.T) {
-	grace := func(keys string) time.Duration { return load(t, write(t, minimal(t)+keys)).Integrations[0].RefreshGrace }
+	grace := func(keys string) time.Duration {
+		return load(t, write(t, minimal(t)+keys)).Integrations[0].RefreshGrace
+	}
 	require.Zero(t, grace(""))
 	require.Equal(t, 30*time.Second, grace("    refresh_tokens: rotating\n"))
 	require.Equal(t, 10*time.Minute, grace("    refresh_tokens: rotating\n    refresh_grace: 10m\n"))

@@ -1,11 +1,19 @@
 package config
 
-import "strings"
+import (
+	"errors"
+	"strconv"
+	"strings"
+)
 
 // Store says where connections are kept: File, or Redis if RedisURL is not empty.
 type Store struct {
 	File     string // default ./bifrost.db; empty with Redis
 	RedisURL Secret // redis://, rediss://, or with Sentinel or Cluster parameters
+
+	RedisWaitReplicas   int  // replicas that shall acknowledge a write; 0 (default): none
+	RedisAcceptDataLoss bool // a Redis that keeps nothing over a restart is meant
+	RedisAllowInsecure  bool // a Redis on another machine without TLS or without a password is meant
 }
 
 // Log configures the log on stderr.
@@ -27,7 +35,7 @@ func readStore(n, keys node) Store {
 	file, redis := o.at("file"), o.at("redis")
 	set(file, &s.File, line)
 	if redis.given() {
-		s.RedisURL = readRedis(redis)
+		readRedis(redis, &s)
 		if file.given() {
 			redis.problem("stands beside store.file: there is one store, remove one of them")
 		}
@@ -41,15 +49,26 @@ func readStore(n, keys node) Store {
 	return s
 }
 
-func readRedis(n node) Secret {
+func readRedis(n node, s *Store) {
 	o, _ := n.object()
 	at := o.need("url")
 	url, ok := at.secret()
 	if scheme, _, _ := strings.Cut(url.Reveal(), "://"); ok && scheme != "redis" && scheme != "rediss" {
 		at.problem("must begin with redis:// or rediss://")
 	}
+	s.RedisURL = url
+	set(o.at("wait_replicas"), &s.RedisWaitReplicas, fewReplicas)
+	setBool(o.at("accept_data_loss"), &s.RedisAcceptDataLoss)
+	setBool(o.at("allow_insecure"), &s.RedisAllowInsecure)
 	o.close()
-	return url
+}
+
+func fewReplicas(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 || n > 9 {
+		return 0, errors.New("must be a number from 0 to 9: how many replicas shall acknowledge a write")
+	}
+	return n, nil
 }
 
 func readLog(n node) Log {

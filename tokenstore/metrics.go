@@ -45,3 +45,23 @@ func resultOf(err error) string {
 		return "invalid"
 	}
 }
+
+// redisMetrics are those of a Redis alone.
+type redisMetrics struct {
+	offset       prometheus.Gauge
+	unreplicated prometheus.Counter
+}
+
+func newRedisMetrics(reg prometheus.Registerer) *redisMetrics {
+	with := promauto.With(reg)
+	return &redisMetrics{
+		offset: with.NewGauge(prometheus.GaugeOpts{
+			Name: "bifrost_store_clock_offset_seconds",
+			Help: "How far Redis's clock is ahead of this machine's, as measured when a lease was last taken.",
+		}),
+		unreplicated: with.NewCounter(prometheus.CounterOpts{
+			Name: "bifrost_store_unreplicated_writes_total",
+			Help: "Writes that fewer replicas acknowledged in time than store.redis.wait_replicas wants.",
+		}),
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -24,6 +26,10 @@ type RedisConfig struct {
 	URL     string                // see NewRedis
 	Keys    *Keyring              // required
 	Metrics prometheus.Registerer // nil: no metrics
+	Log     *slog.Logger          // nil: no log
+	// WaitReplicas is how many replicas shall have a write before it counts as done; 0: none. They are waited for 100 ms at
+	// most: after it the write stands all the same, and is counted and logged.
+	WaitReplicas int
 }
 
 // NewRedis connects to the store and, the first time, marks it as ours. It returns ErrUnavailable if Redis does not answer
@@ -49,12 +55,19 @@ func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 		return nil, fmt.Errorf("tokenstore: %w", err)
 	}
 	e := &redisEngine{client: client}
+	log := cfg.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	if err := e.begin(ctx, cfg.Keys); err != nil {
 		if !errors.Is(err, ErrWrongKey) {
 			err = wrap("open redis", Slot{}, redisError(err))
 		}
 		return nil, errors.Join(err, client.Close())
 	}
+	measured := newRedisMetrics(cfg.Metrics)
+	e.clock = clock{now: time.Now, offset: measured.offset, log: log}
+	e.replicas = replicas{wanted: cfg.WaitReplicas, lacking: measured.unreplicated, log: log}
 	return &Redis{Backend: newVault(e, cfg.Keys, cfg.Metrics), engine: e}, nil
 }
 

@@ -14,8 +14,10 @@ import (
 
 // redisEngine keeps rows, leases and shelved values in Redis. Each script checks the shard's mark first.
 type redisEngine struct {
-	client redis.UniversalClient
-	id     string // the store's, as begin found it
+	client   redis.UniversalClient
+	id       string // the store's, as begin found it
+	clock    clock
+	replicas replicas
 }
 
 var _ engine = (*redisEngine)(nil)
@@ -28,12 +30,16 @@ const (
 
 // swapScript is replaceable in Lua. KEYS: mark, row, index. ARGV: id, name, previous version (3), next version (3), due, dead,
 // sealed, life of a tombstone, channel. A stored row that is the next one already is the success of an earlier try whose
-// reply was lost: no two seals are equal. DEL comes first because Redis, when it is full, lets a script finish that has
-// written: a rotated token lands although no new lease is given.
+// reply was lost: no two seals are equal. It is published again, so that a WAIT on this connection has something to wait for.
+// DEL comes first because Redis, when it is full, lets a script finish that has written: a rotated token lands although no new
+// lease is given.
 var swapScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'emptied' end
 local old = redis.call('HMGET', KEYS[2], 'g', 'n', 'r', 'x', 'b')
-if old[5] == ARGV[11] then return 'ok' end
+if old[5] == ARGV[11] then
+  redis.pcall('PUBLISH', ARGV[13], ARGV[2])
+  return 'ok'
+end
 local none, free = ARGV[3] == '' and ARGV[4] == '0' and ARGV[5] == '0', false
 if redis.call('EXISTS', KEYS[2]) == 0 then free = none
 elseif old[4] == '1' then free = none and old[1] ~= ARGV[6]
@@ -89,7 +95,7 @@ func (e *redisEngine) swap(ctx context.Context, slot Slot, prev Version, next ro
 	if next.dead {
 		dead = "1"
 	}
-	answer, err := e.run(ctx, swapScript, []string{at.mark(), at.row(name), at.index()}, e.id, name,
+	answer, err := e.runReplicated(ctx, swapScript, []string{at.mark(), at.row(name), at.index()}, e.id, name,
 		string(prev.Grant), prev.Generation, prev.Revision,
 		string(next.version.Grant), next.version.Generation, next.version.Revision,
 		next.due, dead, next.sealed, TombstoneLife.Milliseconds(), feedChannel)

@@ -63,9 +63,10 @@ return 'ok'`)
 func (e *redisEngine) Acquire(ctx context.Context, slot Slot, ttl time.Duration) (Lease, error) {
 	at, name := locate(slot)
 	lease := Lease{Slot: slot, Owner: rand.Text(), Expires: time.Now().Add(ttl)}
+	sent := e.clock.now()
 	answers, err := e.runStrings(ctx, acquireScript, []string{at.mark(), at.lease(name), at.fence(), at.run()},
 		e.id, lease.Owner, ttlMilli(ttl))
-	received := time.Now()
+	received := e.clock.now()
 	switch {
 	case err != nil:
 		return Lease{}, err
@@ -85,6 +86,10 @@ func (e *redisEngine) Acquire(ctx context.Context, slot Slot, ttl time.Duration)
 	lease.Fence = numbers[0]
 	if age := numbers[1]; age >= 0 { // no clocks are compared; counting back from the reply is on the safe side
 		lease.Since = received.Add(-time.Duration(age) * time.Millisecond)
+	}
+	if err := e.clock.check(time.UnixMilli(numbers[2]), sent, received); err != nil {
+		_ = e.Release(context.WithoutCancel(ctx), lease) // it ends by itself
+		return Lease{}, err
 	}
 	return lease, nil
 }

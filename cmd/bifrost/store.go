@@ -53,7 +53,13 @@ func openStore(ctx context.Context, cfg *config.Config, reg prometheus.Registere
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	return opened(tokenstore.NewRedis(ctx, tokenstore.RedisConfig{URL: cfg.Store.RedisURL.Reveal(), Keys: keys, Metrics: reg}))
+	return opened(tokenstore.NewRedis(ctx, tokenstore.RedisConfig{
+		URL:          cfg.Store.RedisURL.Reveal(),
+		Keys:         keys,
+		Metrics:      reg,
+		Log:          log,
+		WaitReplicas: cfg.Store.RedisWaitReplicas,
+	}))
 }
 
 // opened keeps a nil pointer from becoming a store that is not nil.

@@ -27,7 +27,16 @@ func OpenFileAt(t testing.TB, path string) *tokenstore.File {
 // OpenRedis opens the store at url with Key and closes it with the test. Several of one url are so many replicas.
 func OpenRedis(t testing.TB, url string) *tokenstore.Redis {
 	t.Helper()
-	s, err := tokenstore.NewRedis(t.Context(), tokenstore.RedisConfig{URL: url, Keys: Keys(t)})
+	return OpenRedisAs(t, tokenstore.RedisConfig{URL: url})
+}
+
+// OpenRedisAs is OpenRedis with a configuration, whose keys are set to Key if it has none.
+func OpenRedisAs(t testing.TB, cfg tokenstore.RedisConfig) *tokenstore.Redis {
+	t.Helper()
+	if cfg.Keys == nil {
+		cfg.Keys = Keys(t)
+	}
+	s, err := tokenstore.NewRedis(t.Context(), cfg)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s

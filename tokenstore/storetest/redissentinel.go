@@ -24,7 +24,7 @@ func StartSentinel(t testing.TB) *RedisSentinel {
 	primary := StartRedis(t)
 	host, port, err := net.SplitHostPort(primary.Addr)
 	require.NoError(t, err)
-	replica := StartRedis(t, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
+	replica := StartReplica(t, primary)
 
 	sentinel := newRedisServer(t)
 	_, own, err := net.SplitHostPort(sentinel.Addr)
@@ -47,4 +47,12 @@ sentinel failover-timeout main 3000
 		return err == nil && len(replicas) == 1 && replicas[0]["master-link-status"] == "ok"
 	}, 30*time.Second, 20*time.Millisecond)
 	return &RedisSentinel{Primary: primary, Replica: replica, Sentinel: sentinel, URL: sentinel.URL + "?master_name=main"}
+}
+
+// StartReplica starts a replica of a primary; it has not necessarily synchronised yet.
+func StartReplica(t testing.TB, primary *RedisServer) *RedisServer {
+	t.Helper()
+	host, port, err := net.SplitHostPort(primary.Addr)
+	require.NoError(t, err)
+	return StartRedis(t, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
 }
