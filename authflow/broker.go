@@ -24,6 +24,8 @@ type Broker struct {
 	log      *slog.Logger
 	metrics  *metrics
 	breakers breakers
+	posts    *admission // places for refreshes
+	urged    *admission // and for those that an operator asks for
 	health   health
 
 	integrations atomic.Pointer[map[string]*managed]
@@ -63,6 +65,8 @@ func New(cfg Config) (*Broker, error) {
 		endpoint: newTokenEndpoint(cfg.Transport),
 		log:      cfg.Log,
 		metrics:  newMetrics(cfg.Metrics),
+		posts:    newAdmission(postsAll, postsEach, waitingMax),
+		urged:    newAdmission(urgedAll, urgedEach, waitingMax),
 	}
 	return b, b.SetIntegrations(cfg.Integrations)
 }

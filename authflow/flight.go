@@ -40,6 +40,10 @@ type flight struct {
 	seen    *snapshot // what the one who started it knew
 	began   time.Time
 	waiters atomic.Int32
+	place   place         // in Broker.posts
+	urged   place         // in Broker.urged
+	hurry   chan struct{} // closed when an operator joins,
+	hurried bool          // and this set; the conn's mu guards it
 
 	done chan struct{} // closed when the following are set
 	down bool          // only the flight's own goroutine uses it
@@ -47,10 +51,16 @@ type flight struct {
 	err  error
 }
 
-// join counts those who wait for the outcome.
-func (f *flight) join(why reason) {
-	if why != refreshBehind && why != refreshDue {
-		f.waiters.Add(1)
+// joinLocked counts those who wait for the outcome, with c.mu held. For them the flight passes in front of others that wait.
+func (b *Broker) joinLocked(f *flight, why reason) {
+	if why == refreshBehind || why == refreshDue {
+		return
+	}
+	f.waiters.Add(1)
+	f.place.raise(b.posts)
+	if why == refreshByOperator && !f.hurried {
+		f.hurried = true
+		close(f.hurry)
 	}
 }
 
@@ -69,10 +79,10 @@ func (b *Broker) fly(ctx context.Context, c *conn, m *managed, why reason, seen 
 	defer c.mu.Unlock()
 	now := time.Now()
 	if f := c.flight; f != nil {
-		f.join(why)
+		b.joinLocked(f, why)
 		return f, nil
 	}
-	f := &flight{why: why, seen: seen, began: now, done: make(chan struct{})}
+	f := &flight{why: why, seen: seen, began: now, done: make(chan struct{}), hurry: make(chan struct{})}
 	if cur := c.snap.Load(); why != refreshByOperator && cur.valid(now) && (seen.rec == nil || newer(cur.rec, seen.rec)) {
 		f.land(cur, nil)
 		return f, nil
@@ -82,7 +92,7 @@ func (b *Broker) fly(ctx context.Context, c *conn, m *managed, why reason, seen 
 			return nil, err
 		}
 	}
-	f.join(why)
+	b.joinLocked(f, why)
 	c.flight = f
 	ctx = context.WithoutCancel(ctx)
 	b.spawn(func() {
@@ -108,18 +118,27 @@ func (c *conn) flying() *flight {
 	return c.flight
 }
 
-// run is a flight: get the lease, refresh under it, release it; again, while another replica is at work.
+// run is a flight: get a place and the lease, refresh under it, release both; again, while another replica is at work. Nobody
+// holds a lease while it waits for a place.
 func (b *Broker) run(ctx context.Context, c *conn, m *managed, f *flight) {
 	ctx, cancel := context.WithTimeout(ctx, flightTime)
 	defer cancel()
+	defer f.leave()
 	for poll := pollMin; ; poll = min(2*poll, pollMax) {
+		if !b.board(ctx, c, m, f) {
+			return
+		}
 		lease, err := b.acquire(ctx, c.slot, m.timing().lease)
+		if err != nil {
+			f.leave()
+		}
 		switch {
 		case err == nil:
 			next := changed
 			for next == changed {
 				next = b.refreshLeased(ctx, c, m, f, &lease)
 			}
+			f.leave()
 			b.release(lease)
 			if next == landed {
 				return

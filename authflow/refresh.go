@@ -163,6 +163,7 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 			rec = &next
 			continue
 		}
+		f.leave()
 		b.conclude(ctx, c, m, f, ep, &next, r)
 		return landed
 	}
@@ -171,6 +172,7 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 // mint asks for a token with the client's own credentials. There is no refresh token to guard, so no Intent.
 func (b *Broker) mint(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record) {
 	r := b.post(m, func() reply { return b.endpoint.mint(ctx, m.Integration, ep) })
+	f.leave()
 	if r.class == dead {
 		r.class = transient // there is no grant that could be dead
 	}

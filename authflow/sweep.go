@@ -6,17 +6,13 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
-
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 const (
 	sweepEvery   = time.Second
 	sweepBatch   = 10_000          // connections looked at per sweep, the longest due first; more while those in front cannot be refreshed
-	sweepAll     = 64              // refreshes by the sweep at a time, per process,
-	sweepEach    = 8               // and per token endpoint
+	sweepGroups  = 512             // token endpoints of one integration whose connections are swept, or wait for it
 	sweepLull    = 5 * time.Second // after a refresh by the sweep failed, it leaves the connection alone for so long
 	foreignLook  = time.Hour       // how often it looks whether the client of a grant is configured again
 	evictEvery   = 30 * time.Second
@@ -31,7 +27,7 @@ func (b *Broker) Run(ctx context.Context) {
 	all.Go(func() { b.store.Watch(ctx, b.changed) })
 	all.Go(func() { every(ctx, gaugesEvery, func() { b.gauge(ctx) }) })
 	all.Go(func() { every(ctx, evictEvery, func() { b.evict(time.Now()) }) })
-	s := &sweeper{b: b, batch: sweepBatch, sem: semaphore.NewWeighted(sweepAll), busy: make(map[string]bool)}
+	s := newSweeper(b)
 	all.Go(func() { every(ctx, sweepEvery, func() { s.sweep(ctx, &all) }) })
 	all.Wait()
 }
@@ -60,14 +56,26 @@ func (b *Broker) changed(slot tokenstore.Slot) {
 // sweeper refreshes what is due, a bounded number at a time.
 type sweeper struct {
 	b     *Broker
-	sem   *semaphore.Weighted
-	batch int // how many connections the next sweep looks at
+	batch int        // how many connections the next sweep looks at
+	turns *admission // places for the sweep's refreshes, beside the one that every refresh needs
 
-	mu   sync.Mutex      // guards busy
-	busy map[string]bool // token URLs whose connections are being swept
+	mu     sync.Mutex // guards what follows
+	busy   map[group]bool
+	groups map[string]int // of busy, by integration
 }
 
-// sweep starts refreshing what is due, one group per token endpoint: a slow endpoint holds up its own connections only.
+// group is what is due of one integration at one token endpoint.
+type group struct{ integration, url string }
+
+func newSweeper(b *Broker) *sweeper {
+	return &sweeper{
+		b: b, batch: sweepBatch, turns: newAdmission(sweepAll, sweepEach, waitingMax),
+		busy: make(map[group]bool), groups: make(map[string]int),
+	}
+}
+
+// sweep starts refreshing what is due, in groups: a slow endpoint holds up its own connections only, and a slow provider those of
+// its integration.
 func (s *sweeper) sweep(ctx context.Context, all *sync.WaitGroup) {
 	b, now := s.b, time.Now()
 	if b.health.down(now) {
@@ -83,7 +91,7 @@ func (s *sweeper) sweep(ctx context.Context, all *sync.WaitGroup) {
 		return
 	}
 	ready := 0
-	groups := make(map[string][]tokenstore.Slot)
+	groups := make(map[group][]tokenstore.Slot)
 	for _, slot := range slots {
 		m := b.managed(slot.Integration)
 		if m == nil {
@@ -97,7 +105,8 @@ func (s *sweeper) sweep(ctx context.Context, all *sync.WaitGroup) {
 			continue
 		}
 		ready++
-		groups[ep.TokenURL] = append(groups[ep.TokenURL], slot)
+		of := group{slot.Integration, ep.TokenURL}
+		groups[of] = append(groups[of], slot)
 	}
 	switch {
 	case len(slots) < s.batch/2:
@@ -105,46 +114,54 @@ func (s *sweeper) sweep(ctx context.Context, all *sync.WaitGroup) {
 	case len(slots) == s.batch && ready < s.batch/2:
 		s.batch *= 2 // what is in front stays there: look behind it
 	}
-	for url, slots := range groups {
-		if s.begin(url) {
+	for of, slots := range groups {
+		if s.begin(of) {
 			all.Go(func() {
-				defer s.end(url)
-				s.refresh(ctx, slots)
+				defer s.end(of)
+				s.refresh(ctx, of, slots)
 			})
 		}
 	}
 }
 
-func (s *sweeper) begin(url string) bool {
+func (s *sweeper) begin(of group) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy[url] {
+	if s.busy[of] || s.groups[of.integration] >= sweepGroups {
 		return false
 	}
-	s.busy[url] = true
+	s.busy[of] = true
+	s.groups[of.integration]++
 	return true
 }
 
-func (s *sweeper) end(url string) {
+func (s *sweeper) end(of group) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.busy, url)
+	delete(s.busy, of)
+	if s.groups[of.integration]--; s.groups[of.integration] == 0 {
+		delete(s.groups, of.integration)
+	}
 }
 
-func (s *sweeper) refresh(ctx context.Context, slots []tokenstore.Slot) {
-	var group errgroup.Group
-	group.SetLimit(sweepEach)
+// refresh refreshes the slots in turn, as places become free, until their endpoint is to be left alone.
+func (s *sweeper) refresh(ctx context.Context, of group, slots []tokenstore.Slot) {
+	var all sync.WaitGroup
+	defer all.Wait()
 	for _, slot := range slots {
-		if s.sem.Acquire(ctx, 1) != nil {
-			break // the process is stopping
+		turn := new(place)
+		if _, err := s.turns.enter(ctx, turn, of.integration, of.url, nil); err != nil {
+			return // the process is stopping
 		}
-		group.Go(func() error {
-			defer s.sem.Release(1)
+		if s.b.breakers.closedFor(of.url, time.Now()) > 0 {
+			turn.leave()
+			return
+		}
+		all.Go(func() {
+			defer turn.leave()
 			s.b.refreshDue(ctx, s.b.conn(slot)) // by now: memory may have let go of it while it waited
-			return nil
 		})
 	}
-	_ = group.Wait() // the functions return no error
 }
 
 // refreshDue runs one flight of the sweep to its end.

@@ -126,6 +126,7 @@ func (b *Broker) wait(ctx context.Context, m *managed, c *conn, why reason, seen
 			return nil, &Error{ErrStore, c.slot, "the last token received ran out before it could be stored", storeHint}
 		case f.err == nil:
 			seen = f.snap // so short-lived, on so busy a machine, that it has run out since
+		case why == refreshByOperator && f.why != why: // what held another's flight back does not hold back an operator's
 		case !errors.Is(f.err, errYielded): // a sweep that left the work to another replica, when nobody was waiting yet
 			return nil, f.err
 		}

@@ -3,6 +3,7 @@ package authflow_test
 import (
 	"context"
 	"iter"
+	"net/http"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -27,6 +28,15 @@ type world struct {
 	integration      authflow.Integration
 	*authflow.Broker // the first replica
 	metrics          *prometheus.Registry
+	elsewhere        map[string]http.RoundTripper // other hosts than the provider's
+}
+
+// RoundTrip implements [http.RoundTripper]: the network.
+func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
+	if there := w.elsewhere[r.URL.Host]; there != nil {
+		return there.RoundTrip(r)
+	}
+	return w.provider.Transport().RoundTrip(r)
 }
 
 // settings change what a world starts from; nil leaves it.
@@ -78,7 +88,7 @@ func (w *world) replica() (*authflow.Broker, *prometheus.Registry) {
 		Store:        w.store,
 		Integrations: []*authflow.Integration{&w.integration},
 		PublicURL:    "https://bifrost.test",
-		Transport:    w.provider.Transport(),
+		Transport:    w,
 		Metrics:      reg,
 	})
 	require.NoError(w, err)
