@@ -36,3 +36,6 @@ func Reseal(ctx context.Context, b Backend, slot Slot, old, next []byte) error {
 
 // SetClock lets a Redis read another clock.
 func (r *Redis) SetClock(now func() time.Time) { r.engine.clock.now = now }
+
+// SetFree replaces what a File believes to be free on its file system.
+func (f *File) SetFree(free func() (uint64, error)) { f.engine.free = free }

@@ -5,10 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,9 +22,12 @@ const openWait = 5 * time.Second
 // when it returns.
 type File struct {
 	Backend
-	vault *vault // the Backend
-	db    *bbolt.DB
-	id    string
+	vault  *vault // the Backend
+	engine *fileEngine
+	db     *bbolt.DB
+	path   string
+	begun
+	closing sync.Once
 }
 
 var _ Backend = (*File)(nil)
@@ -38,8 +40,9 @@ type FileConfig struct {
 }
 
 // OpenFile opens or creates the store, alone: it returns ErrInUse if another process still has it open after 5 s, and
-// ErrWrongKey if no key of the ring opens it. Beside the file lies "{Path}.id" with the store's id: where that says that
-// there was a store, a file that is gone, empty or another store's is an error that says what to do, never a new store.
+// ErrWrongKey if no key of the ring opens it. Beside the file lies "{Path}.id" with the store's id and age: where that says that
+// there was a store, a file that is gone, empty or another store's is an error that says what to do, never a new store; and an
+// older copy of it, or a file with connections that has nothing beside it, is opened with every record marked Suspect.
 func OpenFile(cfg FileConfig) (*File, error) {
 	f, err := openFile(cfg)
 	if err != nil {
@@ -55,44 +58,84 @@ func openFile(cfg FileConfig) (*File, error) {
 	if err := os.MkdirAll(filepath.Dir(cfg.Path), 0o700); err != nil {
 		return nil, err
 	}
-	expected, err := checkBeforeOpen(cfg.Path)
+	if _, err := checkBeforeOpen(cfg.Path); err != nil {
+		return nil, err
+	}
+	db, err := openBolt(cfg.Path, openWait)
 	if err != nil {
 		return nil, err
 	}
-	db, err := bbolt.Open(cfg.Path, 0o600, &bbolt.Options{Timeout: openWait, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bbolterrors.ErrTimeout) {
-		return nil, ErrInUse
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: if the file is damaged, restore it from a backup", err)
-	}
-	f, err := newFile(db, cfg, expected)
+	f, err := newFile(db, cfg)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return f, nil
 }
 
-func newFile(db *bbolt.DB, cfg FileConfig, expected string) (*File, error) {
-	e := &fileEngine{db: db, watchers: newWatchers()}
-	id, err := e.begin(cfg.Keys, expected)
+// openBolt opens a database that nobody else has open; ErrInUse if that is not so within wait.
+func openBolt(path string, wait time.Duration) (*bbolt.DB, error) {
+	var opened *os.File
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait, FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(name string, flag int, perm os.FileMode) (file *os.File, err error) {
+			opened, err = os.OpenFile(name, flag, perm)
+			return opened, err
+		}})
+	if errors.Is(err, bbolterrors.ErrTimeout) {
+		return nil, ErrInUse
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: if the file is damaged, restore it from a backup", err)
+	}
+	// While the lock was waited for, a restore may have put another file in this one's place.
+	there, err := os.Stat(path)
+	if mine, statErr := opened.Stat(); err != nil || statErr != nil || !os.SameFile(there, mine) {
+		return nil, errors.Join(errors.New("the file was exchanged while it was opened: try again"), err, statErr, db.Close())
+	}
+	return db, nil
+}
+
+func newFile(db *bbolt.DB, cfg FileConfig) (*File, error) {
+	expected, err := readSidecar(cfg.Path) // again: only now nobody else writes it
 	if err != nil {
 		return nil, err
 	}
-	if expected == "" {
-		if err := errors.Join(syncDir(filepath.Dir(cfg.Path)), createPrivate(idPath(cfg.Path), []byte(id+"\n"))); err != nil {
-			return nil, err
-		}
+	e := &fileEngine{db: db, watchers: newWatchers(), free: func() (uint64, error) { return freeBytes(filepath.Dir(cfg.Path)) }}
+	begun, err := e.begin(cfg.Keys, expected)
+	if err != nil {
+		return nil, err
 	}
+	// After the database: the sidecar must never be the newer of the two.
+	if err := errors.Join(syncDir(filepath.Dir(cfg.Path)), begun.sidecar.write(cfg.Path)); err != nil {
+		return nil, err
+	}
+	newFileMetrics(cfg.Metrics, e.free)
 	v := newVault(e, cfg.Keys, cfg.Metrics)
-	return &File{Backend: v, vault: v, db: db, id: id}, nil
+	return &File{Backend: v, vault: v, engine: e, db: db, path: cfg.Path, begun: begun}, nil
 }
 
 // Close releases the file. Every later call is ErrUnavailable.
-func (f *File) Close() error { return f.db.Close() }
+func (f *File) Close() (err error) {
+	f.closing.Do(func() {
+		// Counted, so that a copy made while the store was open is older than what is left behind.
+		left := f.sidecar
+		err = f.db.Update(func(tx *bbolt.Tx) (err error) {
+			left.count, err = tx.Bucket(bucketMeta).NextSequence()
+			return err
+		})
+		if err == nil {
+			err = left.write(f.path)
+		}
+		err = errors.Join(err, f.db.Close())
+	})
+	return err
+}
 
-// ID returns the store's id: random, made with the store, the same after every restart.
-func (f *File) ID() string { return f.id }
+// ID returns the store's id: random, made with the store, the same after every restart. A restore makes a new one.
+func (f *File) ID() string { return f.sidecar.id }
+
+// OlderCopy says whether the file was found to be a copy, older than the store that was last open at its path or with nothing
+// that tells its age, and what was therefore marked.
+func (f *File) OlderCopy() (Distrusted, bool) { return f.distrusted, f.older }
 
 // Ping says whether the store can be read.
 func (f *File) Ping(ctx context.Context) error {
@@ -106,41 +149,9 @@ func (f *File) Ping(ctx context.Context) error {
 	return nil
 }
 
-func idPath(path string) string { return path + ".id" }
-
-// checkBeforeOpen returns the id that the sidecar expects of the file, empty if there is no sidecar. It must run before
-// bbolt, which makes a fresh database of an empty file.
-func checkBeforeOpen(path string) (expected string, err error) {
-	// The sidecar first: another process that is creating the store writes it last.
-	sidecar, err := os.ReadFile(idPath(path))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	expected = strings.TrimSpace(string(sidecar))
-	if sidecar != nil && expected == "" {
-		return "", fmt.Errorf("%s is empty: delete it if the store is the right one", idPath(path))
-	}
-	err = checkPrivate(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	} else if err != nil {
-		return "", err
-	}
-	if info, statErr := os.Stat(path); expected != "" && (statErr != nil || info.Size() == 0) {
-		return "", lostError(path, "is gone or empty")
-	}
-	return expected, err
-}
-
-// lostError says what an operator can do about a store that is not the expected one.
-func lostError(path, what string) error {
-	return fmt.Errorf("the store %s, but %s says that connections were kept here: restore the store from a backup, "+
-		"or delete %[2]s to begin anew without them", what, idPath(path))
-}
-
 // Buckets of the file.
 var (
-	bucketMeta   = []byte("meta")   // id, check; its sequence counts the times that the store was opened
+	bucketMeta   = []byte("meta")   // id, check; its sequence counts the times that the store was opened or closed
 	bucketRows   = []byte("rows")   // slot key -> row
 	bucketDue    = []byte("due")    // time, slot key -> nothing
 	bucketShelf  = []byte("shelf")  // hash -> expiry, sealed value
@@ -153,12 +164,19 @@ var (
 	metaCheck = []byte("check")
 )
 
+// begun is how a store was found.
+type begun struct {
+	sidecar    sidecar // as it must be written now
+	older      bool
+	distrusted Distrusted
+}
+
 // begin makes the buckets of a new store or checks those of an old one, and starts a new epoch of fences.
-func (e *fileEngine) begin(keys *Keyring, expected string) (id string, err error) {
+func (e *fileEngine) begin(keys *Keyring, expected sidecar) (b begun, err error) {
 	err = e.db.Update(func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)
 		if meta == nil {
-			if expected != "" {
+			if expected.id != "" {
 				return lostError(e.db.Path(), "is empty or another program's")
 			}
 			if first, _ := tx.Cursor().First(); first != nil {
@@ -168,18 +186,24 @@ func (e *fileEngine) begin(keys *Keyring, expected string) (id string, err error
 				return err
 			}
 		}
-		id = string(meta.Get(metaID))
-		if expected != "" && id != expected {
+		b.sidecar.id = string(meta.Get(metaID))
+		if expected.id != "" && b.sidecar.id != expected.id {
 			return lostError(e.db.Path(), "is another one")
 		}
-		if _, err := keys.open(purposeCheck, []byte(id), meta.Get(metaCheck)); err != nil {
+		if _, err := keys.open(purposeCheck, []byte(b.sidecar.id), meta.Get(metaCheck)); err != nil {
 			return ErrWrongKey
 		}
-		epoch, err := meta.NextSequence()
-		e.leases = newLeases(int64(epoch) << 32)
-		return err
+		first, _ := tx.Bucket(bucketRows).Cursor().First()
+		if b.older = first != nil && (expected.id == "" || meta.Sequence() < expected.count); b.older {
+			if b.distrusted, err = distrust(tx, keys); err != nil {
+				return err
+			}
+		}
+		b.sidecar.count = max(meta.Sequence(), expected.count) + 1
+		e.leases = newLeases(int64(b.sidecar.count) << 32)
+		return meta.SetSequence(b.sidecar.count)
 	})
-	return id, err
+	return b, err
 }
 
 func create(tx *bbolt.Tx, keys *Keyring) (meta *bbolt.Bucket, err error) {

@@ -14,7 +14,8 @@ import (
 
 // fileEngine keeps rows and shelved values in a bbolt file, leases and the feed in memory: there is one process only.
 type fileEngine struct {
-	db *bbolt.DB
+	db   *bbolt.DB
+	free func() (uint64, error) // bytes that may still be written where the file lies
 	*leases
 	*watchers
 }

@@ -2,6 +2,7 @@ package tokenstore
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Help:    "Duration of the token store's operations, by operation and result.",
 		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
 	}, []string{"op", "result"})}
+}
+
+// newFileMetrics registers what only a File can tell.
+func newFileMetrics(reg prometheus.Registerer, free func() (uint64, error)) {
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "bifrost_store_free_bytes",
+		Help: "Bytes free on the file system of the store file. Below 16 MiB nothing is refreshed.",
+	}, func() float64 {
+		n, err := free()
+		if err != nil {
+			return math.NaN() // not known is not zero
+		}
+		return float64(n)
+	})
 }
 
 // observe is deferred with the address of the method's result.

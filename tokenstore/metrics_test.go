@@ -35,10 +35,11 @@ func TestOperationsAreMeasuredByResult(t *testing.T) {
 
 	families, err := reg.Gather()
 	require.NoError(t, err)
-	require.Len(t, families, 1)
-	require.Equal(t, "bifrost_store_operation_duration_seconds", families[0].GetName())
+	require.Len(t, families, 2)
+	require.Equal(t, "bifrost_store_free_bytes", families[0].GetName())
+	require.Equal(t, "bifrost_store_operation_duration_seconds", families[1].GetName())
 	var series []string
-	for _, m := range families[0].GetMetric() {
+	for _, m := range families[1].GetMetric() {
 		var values []string
 		for _, label := range m.GetLabel() {
 			values = append(values, label.GetValue())
