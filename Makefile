@@ -1,10 +1,12 @@
 export GOTOOLCHAIN := auto
+FUZZTIME ?= 5m
+export FUZZTIME
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 E2E := cmd/bifrost/e2e
 
-.PHONY: build test outage check image demo deps-test deps-check deps-image
+.PHONY: build test outage fuzz check image demo deps-test deps-check deps-image
 
 build: ## the binary, ./bifrost
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bifrost ./cmd/bifrost
@@ -17,6 +19,9 @@ test: deps-test ## everything, with the race detector
 
 outage: deps-test ## Redis away for a minute under load, and ten thousand tokens that expire together, with the numbers
 	go test ./$(E2E) -run 'TestStoreOutage|TestHerd|TestRedisKilled' -v -count=1 -outage 1m
+
+fuzz: ## every fuzz target, for FUZZTIME each: 5 minutes, unless it says otherwise
+	.ci/fuzz
 
 # The manifests' test is never cached: the files that it reads lie outside its module.
 check: deps-check ## all that is not a test: format, vet, linters, manifests, alert rules
