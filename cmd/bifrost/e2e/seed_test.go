@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"hash/fnv"
 	"testing"
 	"time"
 
@@ -58,7 +59,7 @@ func (s *seeder) seed(t *testing.T, orgs []string, life time.Duration) {
 				Grant: tokenstore.GrantID(rand.Text()), Generation: 1, Write: rand.Text(), Client: s.client, Scopes: token.Scopes,
 				Token:     tokenstore.Token{Access: token.Access, Refresh: token.Refresh, Type: "Bearer", Expiry: token.AccessExpires},
 				Connected: received, Refreshed: received, Used: time.Now(),
-				Due: token.AccessExpires.Add(-min(life/4, 10*time.Minute)), // the sweep sets it right when it looks
+				Due: softOf(slotOf(org), life, token.AccessExpires),
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
@@ -66,6 +67,15 @@ func (s *seeder) seed(t *testing.T, orgs []string, life time.Duration) {
 		})
 	}
 	require.NoError(t, group.Wait())
+}
+
+// softOf is when a token is due, as a Broker reckons it: else the sweep would look at each connection once in vain.
+func softOf(slot tokenstore.Slot, life time.Duration, expiry time.Time) time.Time {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(slot.Integration + "\x00" + string(slot.Org))) // never fails
+	spread := float64(h.Sum64()&0xffffff) / (1 << 24)
+	early := min(max(life/5, 30*time.Second), 10*time.Minute, life/2)
+	return expiry.Add(-early + time.Duration(float64(early)/4*spread))
 }
 
 func slotOf(org string) tokenstore.Slot {
