@@ -51,7 +51,7 @@ func (b *Broker) held(m *managed, c *conn, snap *snapshot, why reason, now time.
 	c.mu.Unlock()
 	if snap.rec != nil {
 		failure = snap.rec.Failure
-		if snap.rec.Intent != nil && why == refreshBehind && m.Refresh == OneTime {
+		if in := snap.rec.Intent; in != nil && why == refreshBehind && !m.timing().again(in.Began, now) {
 			return &Error{Reason: ErrProvider, Slot: c.slot, Detail: "the outcome of the last refresh is unknown"}
 		}
 	}

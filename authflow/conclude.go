@@ -11,54 +11,65 @@ import (
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
-// conclude stores the outcome of a POST made for rec, which is in the store with its Intent, and lands the flight.
-func (b *Broker) conclude(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, r reply) {
+// conclude stores the outcome of a POST made for rec, which is in the store with its Intent, and lands the flight. before is the
+// Intent of an earlier attempt whose outcome stays unknown unless this one says more.
+func (b *Broker) conclude(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, before *tokenstore.Intent, r reply) {
 	if r.class == granted {
 		// Nothing that takes time comes before storing: until then the token exists here alone.
 		b.breakers.note(ep.TokenURL, false, 0, time.Now())
-		b.settle(ctx, c, m, f, renewed(m.Integration, c, rec, r, f.why == refreshRejected), rec.Version())
+		b.settle(ctx, c, m, f, renewed(m.Integration, c, rec, r, f), rec.Version())
 		b.accepted(ctx, m, ep)
 		return
 	}
 	counted := f.why != refreshByOperator
 	b.judge(ctx, m, ep, r, counted)
+	now, ours := time.Now(), rec.Intent
+	if m.timing().grace == withoutEnd {
+		before = nil // a reusable token: what became of it holds nobody back
+	}
 	var edit func(*tokenstore.Record)
-	var land error
-	now := time.Now()
+	land := &Error{Slot: c.slot}
 	switch r.class {
 	case dead:
 		edit = func(rec *tokenstore.Record) {
 			rec.Failure = &tokenstore.Failure{Code: r.code, Text: r.text, At: now, Attempts: attempts(rec.Failure) + 1, Dead: true}
+			land.Reason, land.Detail = ErrReconnect, r.text
+			if foreignTo(rec.Intent, ours) && now.Before(rec.Intent.Deadline) {
+				// Another holder is redeeming the same token: its answer decides.
+				rec.Failure.Dead, rec.Failure.RetryAt = false, rec.Intent.Deadline
+				rec.Due = rec.Intent.Deadline
+				land.Reason, land.RetryAfter = ErrProvider, rec.Intent.Deadline.Sub(now)
+				return
+			}
 			rec.Intent, rec.Due = nil, time.Time{}
 		}
-		land = &Error{Reason: ErrReconnect, Slot: c.slot, Detail: r.text}
 	case rejectedClient:
-		edit = func(rec *tokenstore.Record) { rec.Intent, rec.Due = nil, now.Add(clientProbe) }
-		land = &Error{ErrClient, c.slot, rejectedText, clientProbe}
+		edit = func(rec *tokenstore.Record) {
+			leaveIntent(rec, ours, before)
+			rec.Due = now.Add(clientProbe)
+		}
+		land.Reason, land.Detail, land.RetryAfter = ErrClient, rejectedText, clientProbe
 	default:
 		failure := nextFailure(rec.Failure, r, now)
 		if last := rec.Failure; last != nil && !counted {
 			failure.Attempts, failure.RetryAt, failure.Mandated = last.Attempts, last.RetryAt, last.Mandated
 		}
+		left := before
+		if r.class == ambiguous && m.timing().grace < withoutEnd {
+			left = ended(ours, now)
+		}
 		edit = func(rec *tokenstore.Record) {
 			rec.Failure = failure
-			switch {
-			case r.class != ambiguous || m.Refresh != OneTime:
-				rec.Intent = nil
-			case rec.Intent != nil:
-				ended := *rec.Intent // its outcome stays unknown, but nobody has to wait for the POST any more
-				ended.Deadline = now
-				rec.Intent = &ended
-			}
+			leaveIntent(rec, ours, left)
 			rec.Due = due(m.Integration, c.slot, rec, now)
 		}
-		land = &Error{ErrProvider, c.slot, r.text, max(failure.RetryAt.Sub(now), 0)}
+		land.Reason, land.Detail, land.RetryAfter = ErrProvider, r.text, max(failure.RetryAt.Sub(now), 0)
 	}
 	b.fail(ctx, c, m, f, rec, edit, land)
 }
 
 // fail writes down why there is no new token, unless someone else has got one meanwhile: then theirs is the outcome.
-func (b *Broker) fail(ctx context.Context, c *conn, m *managed, f *flight, rec *tokenstore.Record, edit func(*tokenstore.Record), land error) {
+func (b *Broker) fail(ctx context.Context, c *conn, m *managed, f *flight, rec *tokenstore.Record, edit func(*tokenstore.Record), land *Error) {
 	snap, err := b.change(ctx, c, m, rec, edit)
 	switch {
 	case errors.Is(err, tokenstore.ErrConflict) && snap != nil:
@@ -128,16 +139,17 @@ func nextFailure(last *tokenstore.Failure, r reply, now time.Time) *tokenstore.F
 }
 
 // renewed returns rec with the token that its refresh token was redeemed for.
-func renewed(in *Integration, c *conn, rec *tokenstore.Record, r reply, forced bool) *tokenstore.Record {
+func renewed(in *Integration, c *conn, rec *tokenstore.Record, r reply, f *flight) *tokenstore.Record {
 	next := *rec
 	next.Generation++
 	next.Write = rand.Text()
+	next.Fence, next.Suspect = f.fence, false
 	next.Failure, next.Intent = nil, nil
 	setToken(in, &next, r)
 	if used := time.Unix(c.used.Load(), 0); used.After(next.Used) {
 		next.Used = used
 	}
-	if forced {
+	if f.why == refreshRejected {
 		next.Forced = next.Refreshed
 	}
 	next.Due = due(in, c.slot, &next, next.Refreshed)

@@ -45,8 +45,10 @@ type flight struct {
 	hurry   chan struct{} // closed when an operator joins,
 	hurried bool          // and this set; the conn's mu guards it
 
+	fence int64 // of the lease under which it POSTs; only the flight's own goroutine uses it
+	down  bool  // the same
+
 	done chan struct{} // closed when the following are set
-	down bool          // only the flight's own goroutine uses it
 	snap *snapshot     // a snapshot worth having, if err is nil
 	err  error
 }
@@ -134,6 +136,7 @@ func (b *Broker) run(ctx context.Context, c *conn, m *managed, f *flight) {
 		}
 		switch {
 		case err == nil:
+			f.fence = lease.Fence
 			next := changed
 			for next == changed {
 				next = b.refreshLeased(ctx, c, m, f, &lease)
@@ -218,27 +221,6 @@ func (b *Broker) fetch(ctx context.Context, c *conn, m *managed) (*snapshot, err
 		return nil, tokenstore.ErrNotFound
 	}
 	return snap, nil
-}
-
-func (b *Broker) acquire(ctx context.Context, slot tokenstore.Slot, ttl time.Duration) (tokenstore.Lease, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
-	began := time.Now()
-	lease, err := b.store.Acquire(ctx, slot, ttl)
-	if !errors.Is(err, tokenstore.ErrHeld) {
-		b.heard(err, began)
-	}
-	return lease, err
-}
-
-// release gives the lease back on a context of its own: the flight's may have ended. If the store cannot be reached, the
-// lease runs out by itself.
-func (b *Broker) release(lease tokenstore.Lease) {
-	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
-	defer cancel()
-	if err := b.store.Release(ctx, lease); err != nil {
-		b.log.Debug("a lease was not released and runs out by itself", "connection", lease.Slot.String(), "error", err)
-	}
 }
 
 // pause waits, and tells whether ctx lasted.

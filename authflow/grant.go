@@ -107,6 +107,7 @@ func (b *Broker) Import(ctx context.Context, slot tokenstore.Slot, refreshToken,
 		return Connection{}, err
 	}
 	defer b.release(lease)
+	defer b.beat(lease, m.timing())()
 	if stored, err := b.readBack(ctx, slot); err == nil && stored.Token.Refresh == refreshToken {
 		return Connection{}, &Error{Reason: ErrGrantRefused, Slot: slot, Detail: "the connection has this very token: refresh it instead"}
 	}

@@ -27,7 +27,8 @@ func (b *Broker) save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore
 }
 
 // settle stores a token that was received and lands the flight with it. While the store is away, the token is served from
-// memory and storing goes on until it is stored or superseded; the flight, and so Wait, lasts until then.
+// memory and storing goes on until it is stored or superseded; the flight, and so Wait, lasts until then. The log tells which
+// generation the store has acknowledged.
 func (b *Broker) settle(ctx context.Context, c *conn, m *managed, f *flight, next *tokenstore.Record, prev tokenstore.Version) {
 	ctx = context.WithoutCancel(ctx)
 	before := f.seen.rec
@@ -56,6 +57,7 @@ func (b *Broker) settle(ctx context.Context, c *conn, m *managed, f *flight, nex
 		m.counters.conflict.Inc()
 		f.land(c.replace(newSnapshot(m.Integration, c.slot, winner)), nil)
 	default:
+		b.log.Debug("a token was refreshed", "integration", c.slot.Integration, "org", string(c.slot.Org), "generation", next.Generation)
 		if before != nil && before.Failure != nil {
 			b.log.Info("the connection has recovered", "integration", c.slot.Integration, "org", string(c.slot.Org))
 		}
@@ -88,9 +90,9 @@ func (b *Broker) put(ctx context.Context, slot tokenstore.Slot, next *tokenstore
 		case stored.Write == next.Write:
 			next.Revision = stored.Revision
 			return next, nil
-		case stored.Grant != next.Grant, stored.Generation >= next.Generation:
+		case stored.Grant != next.Grant, !newer(next, stored):
 			return stored, nil
-		default: // the parent was amended meanwhile: its use was noted, or an Intent
+		default: // the parent was amended meanwhile: its use was noted, or an Intent; or redeemed twice, and ours under the later lease
 			if stored.Used.After(next.Used) {
 				next.Used = stored.Used
 			}
@@ -128,7 +130,7 @@ func (b *Broker) change(ctx context.Context, c *conn, m *managed, base *tokensto
 		if newer(cur, base) {
 			return c.replace(newSnapshot(m.Integration, c.slot, cur)), tokenstore.ErrConflict
 		}
-		if cur.Generation < base.Generation {
+		if newer(base, cur) {
 			return nil, tokenstore.ErrConflict // the store has gone back: the next look restores it
 		}
 	}

@@ -2,7 +2,6 @@ package authflow
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"time"
 
@@ -36,7 +35,7 @@ func (b *Broker) refreshLeased(ctx context.Context, c *conn, m *managed, f *flig
 		f.land(nil, &Error{ErrUnresolved, c.slot, err.Error(), 0})
 		return landed
 	}
-	if hold, next := b.respectIntent(ctx, c, m, f, rec, snap, now); hold {
+	if hold, next := b.respectIntent(ctx, c, m, f, rec, snap, lease); hold {
 		return next
 	}
 	if err := b.admitted(ctx, c, m, f, snap, ep, now); err != nil {
@@ -44,7 +43,7 @@ func (b *Broker) refreshLeased(ctx context.Context, c *conn, m *managed, f *flig
 		return landed
 	}
 	if m.Flow == ClientCredentials {
-		b.mint(ctx, c, m, f, ep, rec)
+		b.mint(ctx, c, m, f, ep, rec, *lease)
 		return landed
 	}
 	return b.redeem(ctx, c, m, f, ep, rec, lease)
@@ -68,32 +67,6 @@ func (b *Broker) reopen(ctx context.Context, c *conn, m *managed) (*tokenstore.R
 	snap := newSnapshot(m.Integration, c.slot, rec)
 	c.keep(snap, epoch)
 	return rec, snap, nil
-}
-
-// respectIntent looks at the Intent of an earlier attempt at this generation. One that is live and not ours is waited for,
-// where a second POST could harm; one of unknown outcome holds a one-time token back until its access token runs out.
-func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flight, rec *tokenstore.Record, snap *snapshot, now time.Time) (hold bool, next step) {
-	if rec == nil || rec.Intent == nil || m.Refresh == Reusable {
-		return false, landed
-	}
-	if now.Before(rec.Intent.Deadline) {
-		if f.waiters.Load() == 0 {
-			f.land(nil, errYielded)
-			return true, landed
-		}
-		return true, waiting
-	}
-	if m.Refresh == OneTime && snap.valid(now) && f.why != refreshByOperator {
-		// A second POST of a token that was consumed may cost the whole grant: not before there is nothing left to lose.
-		if !rec.Due.Equal(snap.hard) {
-			if _, err := b.change(ctx, c, m, rec, func(rec *tokenstore.Record) { rec.Due = snap.hard }); err != nil {
-				b.log.Debug("the sweep will look again", "connection", c.slot.String(), "error", err)
-			}
-		}
-		f.land(snap, nil)
-		return true, landed
-	}
-	return false, landed
 }
 
 // admitted says why no POST may be made now, or nil: then this flight is the one that may.
@@ -134,43 +107,48 @@ func (f *flight) urgency() reason {
 // redeem declares the Intent and POSTs the refresh token, once; again at once only where the outcome is unknown and the
 // provider lets a refresh token be used again. An endpoint that says that it fails is not asked again at once.
 func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, lease *tokenstore.Lease) step {
+	ctx = context.WithoutCancel(ctx) // however long the flight had to wait: from here on each step has a deadline of its own
+	t := m.timing()
+	rest := func() {}
+	defer func() { rest() }()
 	for try := 1; ; try++ {
-		now := time.Now()
-		next := *rec
-		next.Write = rand.Text()
-		next.Intent = &tokenstore.Intent{
-			Holder: lease.Owner, Fence: lease.Fence, Began: now,
-			Deadline: m.timing().over(now),
-		}
-		switch err := b.save(ctx, c.slot, &next, rec.Version()); {
+		before := rec.Intent
+		next, err := b.declare(ctx, c, t, rec, lease)
+		switch {
 		case errors.Is(err, tokenstore.ErrConflict):
 			return changed // such as by a use that was noted
 		case err != nil:
 			f.land(nil, b.readError(c.slot, err))
 			return landed
 		}
-		if err := b.outlive(ctx, lease, m.timing()); err != nil {
-			// Nothing was sent: the Intent must hold nobody back. If another holder has written since, it is gone already.
-			next.Intent, next.Write = nil, rand.Text()
-			if err := b.save(ctx, c.slot, &next, next.Version()); err != nil {
-				b.log.Debug("an intent that came to nothing stays until its deadline", "connection", c.slot.String(), "error", err)
-			}
+		if err := b.outlive(ctx, lease, t); err != nil {
+			b.retract(ctx, c, next, before)
 			f.land(nil, &Error{ErrPending, c.slot, "the lease was lost before the POST", pendingHint})
 			return landed
 		}
-		r := b.post(m, func() reply { return b.endpoint.refresh(ctx, m.Integration, ep, next.Token.Refresh) })
-		if r.class == ambiguous && r.status < 400 && m.Refresh != OneTime && try == 1 {
-			rec = &next
+		if try == 1 {
+			rest = b.beat(*lease, t)
+		}
+		r := b.post(m, func() reply {
+			ctx, cancel := context.WithDeadline(ctx, next.Intent.Deadline.Add(-intentGrace))
+			defer cancel()
+			return b.endpoint.refresh(ctx, m.Integration, ep, next.Token.Refresh)
+		})
+		if now := time.Now(); r.class == ambiguous && r.status < 400 && try == 1 && t.again(next.Intent.Began, now) {
+			next.Intent = ended(next.Intent, now)
+			rec = next
 			continue
 		}
 		f.leave()
-		b.conclude(ctx, c, m, f, ep, &next, r)
+		b.conclude(ctx, c, m, f, ep, next, before, r)
 		return landed
 	}
 }
 
 // mint asks for a token with the client's own credentials. There is no refresh token to guard, so no Intent.
-func (b *Broker) mint(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record) {
+func (b *Broker) mint(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, lease tokenstore.Lease) {
+	ctx = context.WithoutCancel(ctx)
+	defer b.beat(lease, m.timing())()
 	r := b.post(m, func() reply { return b.endpoint.mint(ctx, m.Integration, ep) })
 	f.leave()
 	if r.class == dead {
@@ -178,6 +156,7 @@ func (b *Broker) mint(ctx context.Context, c *conn, m *managed, f *flight, ep En
 	}
 	if rec == nil && r.class == granted {
 		first := b.newGrant(m.Integration, ep, r, string(ClientCredentials))
+		first.Fence = f.fence
 		first.Due = due(m.Integration, c.slot, first, first.Refreshed)
 		b.settle(ctx, c, m, f, first, tokenstore.Version{})
 		b.accepted(ctx, m, ep)
@@ -189,7 +168,7 @@ func (b *Broker) mint(ctx context.Context, c *conn, m *managed, f *flight, ep En
 	}
 	next := *rec
 	next.Client = fingerprint(m.Integration, ep)
-	b.conclude(ctx, c, m, f, ep, &next, r)
+	b.conclude(ctx, c, m, f, ep, &next, nil, r)
 }
 
 // post makes one POST, measured and counted.
@@ -199,20 +178,4 @@ func (b *Broker) post(m *managed, do func() reply) reply {
 	m.counters.duration.Observe(time.Since(began).Seconds())
 	m.counters.refreshed(r.class)
 	return r
-}
-
-// outlive has enough of the lease left for a POST to begin, renewing it if need be.
-func (b *Broker) outlive(ctx context.Context, lease *tokenstore.Lease, t timing) error {
-	now := time.Now()
-	// By both clocks: the monotonic one may stand still while a machine sleeps, the other may be put back.
-	if min(lease.Expires.Sub(now), lease.Expires.Round(0).Sub(now.Round(0))) >= t.spare {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
-	renewed, err := b.store.Renew(ctx, *lease, t.lease)
-	if err == nil {
-		*lease = renewed
-	}
-	return err
 }

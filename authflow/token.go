@@ -167,9 +167,11 @@ func (b *Broker) Replace(ctx context.Context, rejected Credential) (Credential, 
 	return Credential{slot, snap}, nil
 }
 
-// newer tells whether rec is another grant or a later generation than rejected.
+// newer tells whether rec is another grant, or holds a later token, than rejected. Where one refresh token was redeemed twice,
+// the token received under the later lease stands.
 func newer(rec, rejected *tokenstore.Record) bool {
-	return rec.Grant != rejected.Grant || rec.Generation > rejected.Generation
+	return rec.Grant != rejected.Grant || rec.Generation > rejected.Generation ||
+		rec.Generation == rejected.Generation && rec.Fence > rejected.Fence
 }
 
 // mayForceLocked lets a refresh by a rejected token begin at most once a minute.

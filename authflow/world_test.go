@@ -3,8 +3,11 @@ package authflow_test
 import (
 	"context"
 	"iter"
+	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -28,6 +31,7 @@ type world struct {
 	integration      authflow.Integration
 	*authflow.Broker // the first replica
 	metrics          *prometheus.Registry
+	logs             *journal                     // of all replicas
 	elsewhere        map[string]http.RoundTripper // other hosts than the provider's
 }
 
@@ -49,7 +53,7 @@ type settings struct {
 func inWorld(t *testing.T, s settings, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, provider: authflowtest.NewProvider(s.provider)}
+		w := &world{T: t, provider: authflowtest.NewProvider(s.provider), logs: &journal{}}
 		t.Cleanup(w.provider.Close)
 		secret := w.provider.ClientSecret()
 		w.store = &moody{Backend: storetest.OpenFile(t)}
@@ -73,6 +77,7 @@ func inWorld(t *testing.T, s settings, test func(t *testing.T, w *world)) {
 		w.Broker, w.metrics = w.replica()
 		t.Cleanup(func() {
 			w.store.down.Store(false)
+			w.store.readOnly.Store(false)
 			w.provider.Behave()
 			require.NoError(t, w.Wait(context.Background()))
 		})
@@ -90,6 +95,7 @@ func (w *world) replica() (*authflow.Broker, *prometheus.Registry) {
 		PublicURL:    "https://bifrost.test",
 		Transport:    w,
 		Metrics:      reg,
+		Log:          slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	require.NoError(w, err)
 	w.Cleanup(func() { require.NoError(w, b.Wait(context.Background())) })
@@ -222,14 +228,19 @@ type moody struct {
 	timeouts   atomic.Int32 // so many reads time out
 	damaged    atomic.Bool  // records cannot be read
 	down       atomic.Bool  // nothing reaches the store
+	readOnly   atomic.Bool  // nothing can be saved
+	loseLeases atomic.Bool  // no lease can be renewed: it is someone else's by now
 	hung       atomic.Bool  // reads are answered when their time is over: not at all
 	loseSaves  atomic.Int32 // so many saves happen, and their answers are lost
 	reads      atomic.Int32
 	acquires   atomic.Int32
-	ahead      []tokenstore.Slot      // due before all others
-	afterGet   atomic.Pointer[func()] // called once, after the next read and before its answer
-	beforeSave atomic.Pointer[func()] // the same for the next save,
-	afterSave  atomic.Pointer[func()] // and when it has happened
+	renewals   atomic.Int32
+	since      atomic.Pointer[time.Time]             // of the leases given out
+	feed       atomic.Pointer[func(tokenstore.Slot)] // of who watched last
+	ahead      []tokenstore.Slot                     // due before all others
+	afterGet   atomic.Pointer[func()]                // called once, after the next read and before its answer
+	beforeSave atomic.Pointer[func()]                // the same for the next save,
+	afterSave  atomic.Pointer[func()]                // and when it has happened
 }
 
 func (m *moody) away() error {
@@ -269,6 +280,9 @@ func once(p *atomic.Pointer[func()]) {
 func (m *moody) Save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, prev tokenstore.Version) error {
 	if err := m.away(); err != nil {
 		return err
+	}
+	if m.readOnly.Load() {
+		return tokenstore.ErrUnavailable
 	}
 	once(&m.beforeSave)
 	if err := m.Backend.Save(ctx, slot, rec, prev); err != nil {
@@ -311,10 +325,18 @@ func (m *moody) Acquire(ctx context.Context, slot tokenstore.Slot, ttl time.Dura
 	if err := m.away(); err != nil {
 		return tokenstore.Lease{}, err
 	}
-	return m.Backend.Acquire(ctx, slot, ttl)
+	lease, err := m.Backend.Acquire(ctx, slot, ttl)
+	if since := m.since.Load(); since != nil {
+		lease.Since = *since
+	}
+	return lease, err
 }
 
 func (m *moody) Renew(ctx context.Context, lease tokenstore.Lease, ttl time.Duration) (tokenstore.Lease, error) {
+	m.renewals.Add(1)
+	if m.loseLeases.Load() {
+		return tokenstore.Lease{}, tokenstore.ErrHeld
+	}
 	if err := m.away(); err != nil {
 		return tokenstore.Lease{}, err
 	}
@@ -335,5 +357,28 @@ func (m *moody) Peek(ctx context.Context, ids ...string) ([][]byte, error) {
 	return m.Backend.Peek(ctx, ids...)
 }
 
+func (m *moody) Watch(ctx context.Context, changed func(tokenstore.Slot)) {
+	m.feed.Store(&changed)
+	m.Backend.Watch(ctx, changed)
+}
+
 // pass lets fake time pass.
 func pass(d time.Duration) { time.Sleep(d) }
+
+// journal is a log that several goroutines write.
+type journal struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
