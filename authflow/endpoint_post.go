@@ -59,9 +59,14 @@ func (p *onePost) RoundTrip(r *http.Request) (*http.Response, error) {
 		p.fault = "the request could not be made"
 		return nil, errNoAnswer
 	}
+	ctx, done := patient(r.Context())
+	defer done()
 	began := time.Now()
-	res, err := p.transport.RoundTrip(out)
+	res, err := p.transport.RoundTrip(out.WithContext(ctx))
 	if err != nil {
+		if own := r.Context().Err(); own != nil && errors.Is(err, context.Canceled) {
+			err = own // done in patient's way
+		}
 		p.sent = body.giveUp()
 		p.fault = faultOf(err, p.sent)
 		return nil, errNoAnswer
@@ -72,6 +77,28 @@ func (p *onePost) RoundTrip(r *http.Request) (*http.Response, error) {
 	p.answer.complete = err == nil && len(p.answer.body) <= maxTokenAnswer
 	p.answer.ended = time.Now()
 	return nil, errAnswerTaken
+}
+
+// The last look at a POST whose deadline has passed unnoticed, for wakeLate or longer, because the process was stopped: an answer
+// that came meanwhile lies in the socket, and may be all that there is of a one-time token.
+const (
+	wakeLate = 100 * time.Millisecond
+	lastLook = time.Second // well below intentGrace
+)
+
+// patient returns a context that ends with ctx, or, where the end of ctx was noticed late, with the last look. done ends it.
+func patient(ctx context.Context) (_ context.Context, done func()) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if deadline, is := ctx.Deadline(); is && time.Since(deadline) >= wakeLate && !errors.Is(ctx.Err(), context.Canceled) {
+			pause(longer, lastLook)
+		}
+		cancel()
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 // prepare returns the request to send. It has no GetBody, without which a transport cannot send a body twice.

@@ -234,3 +234,45 @@ func TestAPostWhoseTimeIsOverIsNotSentAfterAll(t *testing.T) {
 		require.False(t, p.sent, "nothing of it has left the process")
 	})
 }
+
+// A process may be stopped while the answer is on its way, until long after the POST's deadline. The answer lies in the socket
+// when it wakes up, and the token in it exists nowhere else.
+func TestAnAnswerThatCameWhileTheProcessStoodStillIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner, wake := context.WithCancel(t.Context())
+		defer wake()
+		ctx := stopped{inner, time.Now().Add(time.Minute)}
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://idp.test/token", strings.NewReader("refresh_token=CANARY-rt"))
+		require.NoError(t, err)
+		p := &onePost{transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			_, _ = io.ReadAll(r.Body) // it is sent in time
+			time.Sleep(time.Hour)     // in fake time: the process stood still
+			wake()
+			synctest.Wait() // its timers come first
+			select {
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			case <-time.After(lastLook / 2):
+				return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+			}
+		})}
+		_, _ = p.RoundTrip(req) // its error says nothing
+		require.NotNil(t, p.answer)
+		require.True(t, p.answer.complete)
+	})
+}
+
+// stopped is a context whose deadline passes unnoticed until the inner one ends.
+type stopped struct {
+	context.Context
+	deadline time.Time
+}
+
+func (s stopped) Deadline() (time.Time, bool) { return s.deadline, true }
+
+func (s stopped) Err() error {
+	if s.Context.Err() != nil {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
