@@ -77,7 +77,7 @@ func (b *Broker) fail(ctx context.Context, c *conn, m *managed, f *flight, rec *
 		if snap.valid(time.Now()) {
 			f.land(snap, nil)
 		} else {
-			f.land(nil, b.failed(m, c, snap))
+			f.land(nil, b.failed(m, c, f, snap))
 		}
 		return
 	case errors.Is(err, tokenstore.ErrNotFound):
@@ -112,8 +112,8 @@ func (b *Broker) blame(ctx context.Context, c *conn, m *managed, f *flight, ep E
 }
 
 // failed returns the error that the record tells of.
-func (b *Broker) failed(m *managed, c *conn, snap *snapshot) error {
-	if err := b.hopeless(m, c, snap); err != nil {
+func (b *Broker) failed(m *managed, c *conn, f *flight, snap *snapshot) error {
+	if err := b.hopeless(m, c, snap, f.why); err != nil {
 		return err
 	}
 	if f := snap.rec.Failure; f != nil {

@@ -186,7 +186,7 @@ func (b *Broker) overtaken(ctx context.Context, c *conn, m *managed, f *flight) 
 		return true
 	}
 	if fail := snap.rec.Failure; fail != nil && fail.At.After(f.began) {
-		f.land(nil, b.failed(m, c, snap))
+		f.land(nil, b.failed(m, c, f, snap))
 		return true
 	}
 	return false

@@ -166,7 +166,7 @@ func (b *Broker) Refresh(ctx context.Context, slot tokenstore.Slot) (Connection,
 	if err != nil {
 		return Connection{}, b.readError(slot, err)
 	}
-	if err := b.hopeless(m, c, snap); err != nil {
+	if err := b.hopeless(m, c, snap, refreshByOperator); err != nil {
 		return Connection{}, err
 	}
 	if _, err := b.wait(ctx, m, c, refreshByOperator, snap); err != nil {

@@ -54,7 +54,8 @@ type snapshot struct {
 	soft    time.Time
 	hard    time.Time
 	foreign bool // the grant was made with another client id or token URL: its refresh token goes nowhere
-	renew   bool // a refresh may help
+	suspect bool // its refresh token may have been used since a copy of the store was made: it waits for an operator
+	renew   bool // a refresh may help, and needs no operator
 }
 
 // valid tells whether there is a token that may be used.
@@ -221,6 +222,7 @@ func newSnapshot(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) 
 	if s.foreign && in.Flow == ClientCredentials {
 		s.soft = time.Time{} // it can be had for the new client or tenant at once
 	}
+	s.suspect = suspected(in, rec)
 	s.renew = renewable(in, rec) && (!s.foreign || in.Flow == ClientCredentials)
 	return s
 }

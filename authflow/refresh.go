@@ -26,7 +26,7 @@ func (b *Broker) refreshLeased(ctx context.Context, c *conn, m *managed, f *flig
 	if b.notDue(ctx, c, m, f, rec, snap, now) {
 		return landed
 	}
-	if err := b.hopeless(m, c, snap); err != nil {
+	if err := b.hopeless(m, c, snap, f.why); err != nil {
 		f.land(nil, err)
 		return landed
 	}

@@ -71,10 +71,15 @@ func lastUse(rec *tokenstore.Record) time.Time {
 	return rec.Connected
 }
 
-// renewable tells whether a new access token can be had without a new consent.
+// renewable tells whether a new access token can be had without a new consent, and without an operator.
 func renewable(in *Integration, rec *tokenstore.Record) bool {
 	if in.Flow == ClientCredentials {
 		return true
 	}
-	return rec.Token.Refresh != "" && (rec.Failure == nil || !rec.Failure.Dead)
+	return rec.Token.Refresh != "" && (rec.Failure == nil || !rec.Failure.Dead) && !suspected(in, rec)
+}
+
+// suspected tells whether the record comes from a copy of a store and its refresh token must not be used twice.
+func suspected(in *Integration, rec *tokenstore.Record) bool {
+	return rec.Suspect && in.timing().grace < withoutEnd
 }

@@ -18,8 +18,8 @@ const (
 	NotConnected   Status = "not_connected"   // no grant
 	Active         Status = "active"          // usable, and renewable if it expires
 	Degraded       Status = "degraded"        // the last refresh failed for a passing reason; requests work while the token lasts
-	Expiring       Status = "expiring"        // usable, but cannot be renewed
-	NeedsReconnect Status = "needs_reconnect" // refused by the provider, or expired without a refresh token
+	Expiring       Status = "expiring"        // usable, but cannot be renewed, or not without an operator
+	NeedsReconnect Status = "needs_reconnect" // refused by the provider, or expired without a refresh token that may be used
 )
 
 // Statuses lists every Status.
@@ -150,6 +150,9 @@ func (b *Broker) describe(m *managed, slot tokenstore.Slot, rec *tokenstore.Reco
 	if rec.Failure != nil && out.LastError == nil {
 		out.LastError = &LastError{rec.Failure.Code, rec.Failure.Text, rec.Failure.At}
 	}
+	if snap.suspect && (rec.Failure == nil || !rec.Failure.Dead) {
+		out.LastError = &LastError{Code: "other", Text: suspectText}
+	}
 	switch out.Status = statusOf(m.Integration, snap, now); {
 	case out.LastError != nil || out.Status != NeedsReconnect:
 	case snap.foreign:
@@ -168,9 +171,9 @@ func statusOf(in *Integration, s *snapshot, now time.Time) Status {
 		return Active
 	case f != nil && f.Dead, s.foreign:
 		return NeedsReconnect
-	case s.rec.Token.Refresh == "" && s.valid(now):
+	case (s.rec.Token.Refresh == "" || s.suspect) && s.valid(now):
 		return Expiring
-	case s.rec.Token.Refresh == "":
+	case s.rec.Token.Refresh == "", s.suspect:
 		return NeedsReconnect
 	case f != nil:
 		return Degraded

@@ -67,7 +67,7 @@ func (b *Broker) usable(ctx context.Context, m *managed, slot tokenstore.Slot) (
 		m.counters.lookups[from].Inc()
 		return Credential{slot, snap}, nil
 	}
-	if err := b.hopeless(m, c, snap); err != nil {
+	if err := b.hopeless(m, c, snap, refreshNow); err != nil {
 		return Credential{}, err
 	}
 	if b.health.down(now) {
@@ -82,7 +82,7 @@ func (b *Broker) usable(ctx context.Context, m *managed, slot tokenstore.Slot) (
 }
 
 // hopeless says why no refresh can help a connection without a valid token, or nil.
-func (b *Broker) hopeless(m *managed, c *conn, snap *snapshot) error {
+func (b *Broker) hopeless(m *managed, c *conn, snap *snapshot, why reason) error {
 	switch {
 	case m.Flow == ClientCredentials:
 		return nil
@@ -94,11 +94,17 @@ func (b *Broker) hopeless(m *managed, c *conn, snap *snapshot) error {
 		return &Error{Reason: ErrReconnect, Slot: c.slot, Detail: "the access token has expired and there is no refresh token"}
 	case snap.foreign:
 		return &Error{Reason: ErrReconnect, Slot: c.slot, Detail: foreignText}
+	case snap.suspect && why != refreshByOperator:
+		return &Error{Reason: ErrReconnect, Slot: c.slot, Detail: suspectText}
 	}
 	return nil
 }
 
-const foreignText = "the grant was made with another client id or token URL"
+const (
+	foreignText = "the grant was made with another client id or token URL"
+	suspectText = "the store is a copy, and the refresh token may have been used since it was made: " +
+		"refresh the connection to try it, at the risk of ending the grant, or reconnect"
+)
 
 // wait starts or joins a flight and returns a snapshot with a valid token.
 func (b *Broker) wait(ctx context.Context, m *managed, c *conn, why reason, seen *snapshot) (*snapshot, error) {
@@ -127,6 +133,7 @@ func (b *Broker) wait(ctx context.Context, m *managed, c *conn, why reason, seen
 		case f.err == nil:
 			seen = f.snap // so short-lived, on so busy a machine, that it has run out since
 		case why == refreshByOperator && f.why != why: // what held another's flight back does not hold back an operator's
+		case why == refreshByOperator && f.why != why && errors.Is(f.err, ErrReconnect): // it may not do what an operator may
 		case !errors.Is(f.err, errYielded): // a sweep that left the work to another replica, when nobody was waiting yet
 			return nil, f.err
 		}
@@ -154,7 +161,7 @@ func (b *Broker) Replace(ctx context.Context, rejected Credential) (Credential, 
 	if snap.valid(time.Now()) && newer(snap.rec, rejected.snap.rec) {
 		return Credential{slot, snap}, nil
 	}
-	if err := b.hopeless(m, c, snap); err != nil {
+	if err := b.hopeless(m, c, snap, refreshRejected); err != nil {
 		return Credential{}, err
 	}
 	snap, err = b.wait(ctx, m, c, refreshRejected, snap)
