@@ -1,6 +1,7 @@
 package tokenstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -37,9 +38,10 @@ type FileConfig struct {
 	Path    string                // made with mode 0600 if it is not there, its folder with 0700
 	Keys    *Keyring              // required
 	Metrics prometheus.Registerer // nil: no metrics
+	Wait    time.Duration         // for another process to let go of the file; 0: 5 s
 }
 
-// OpenFile opens or creates the store, alone: it returns ErrInUse if another process still has it open after 5 s, and
+// OpenFile opens or creates the store, alone: it returns ErrInUse if another process still has it open after Wait, and
 // ErrWrongKey if no key of the ring opens it. Beside the file lies "{Path}.id" with the store's id and age: where that says that
 // there was a store, a file that is gone, empty or another store's is an error that says what to do, never a new store; and an
 // older copy of it, or a file with connections that has nothing beside it, is opened with every record marked Suspect.
@@ -61,7 +63,7 @@ func openFile(cfg FileConfig) (*File, error) {
 	if _, err := checkBeforeOpen(cfg.Path); err != nil {
 		return nil, err
 	}
-	db, err := openBolt(cfg.Path, openWait)
+	db, err := openBolt(cfg.Path, cmp.Or(cfg.Wait, openWait))
 	if err != nil {
 		return nil, err
 	}

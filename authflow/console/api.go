@@ -25,7 +25,8 @@ func parseOrg(s string) (tokenstore.Org, error) {
 		detail: "An organization's id begins with a letter or digit, goes on with letters, digits, dots, dashes or underscores, and has at most 128 of them."}
 }
 
-// calls are the API's handlers of one path, by method. They return the answer's body, nil for 204, or why there is none.
+// calls are the API's handlers of one path, by method. They return the answer's body (nil for 204, a
+// *tokenstore.Backup for its bytes), or why there is none.
 type calls map[string]func(*http.Request, visit) (any, error)
 
 // api returns the handler of one of the API's paths. A session cookie does not open it, so that no page can use it through a
@@ -90,6 +91,10 @@ func answer(w http.ResponseWriter, body any) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if body == nil {
 		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if b, ok := body.(*tokenstore.Backup); ok {
+		stream(w, b)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

@@ -50,6 +50,7 @@ type Config struct {
 	Sessions  tokenstore.Shelf // where sign-ins are kept; not used in open mode
 	PublicURL string           // the auth listener as browsers see it, without a trailing slash; its path prefixes every link
 	Operators []Operator       // empty: open mode, behind the Host and Sec-Fetch-Site gate
+	Upkeep    Upkeep           // of the store
 	Log       *slog.Logger     // nil: discards
 }
 
@@ -65,6 +66,8 @@ type console struct {
 	sessions  tokenstore.Shelf
 	operators []Operator
 	log       *slog.Logger
+	rekey     func(context.Context) (tokenstore.Rekeyed, error) // or nil
+	backup    func() (*tokenstore.Backup, error)                // or nil
 
 	public   *url.URL // Config.PublicURL
 	cross    *http.CrossOriginProtection
@@ -93,7 +96,7 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	c := &console{
 		broker: cfg.Broker, sessions: cfg.Sessions, operators: cfg.Operators, log: cfg.Log,
-		public: public, cross: http.NewCrossOriginProtection(),
+		rekey: cfg.Upkeep.Rekey, backup: cfg.Upkeep.Backup, public: public, cross: http.NewCrossOriginProtection(),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -125,6 +128,8 @@ func (c *console) routes() http.Handler {
 	mux.Handle(connection+"/connect-link", c.api(calls{http.MethodPost: c.postConnectLink}))
 	mux.Handle(connection+"/refresh", c.api(calls{http.MethodPost: c.postRefresh}))
 	mux.Handle(connection+"/grant", c.api(calls{http.MethodPut: c.putGrant}))
+	mux.Handle("/api/v1/rekey", unhurried(c.api(calls{http.MethodPost: c.postRekey})))
+	mux.Handle("/api/v1/backup", unhurried(c.api(calls{http.MethodGet: c.getBackup})))
 	mux.HandleFunc("/api/", c.apiNotFound)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != path.Clean(r.URL.Path) { // the mux would redirect, to where the prefix of PublicURL is missing

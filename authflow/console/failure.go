@@ -50,6 +50,8 @@ var titles = map[string]string{
 	"idp_rejected_client":      "The identity provider refuses our client",
 	"store_unavailable":        "The token store is unavailable",
 	"record_unreadable":        "The stored record cannot be read",
+	"not_supported":            "This store cannot do that",
+	"rekey_incomplete":         "Records are still being saved under an older key",
 	"internal_error":           "Something went wrong",
 }
 

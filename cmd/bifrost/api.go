@@ -31,14 +31,21 @@ type api struct {
 
 // apiFlags adds the flags of every command that speaks to the API. The function returns the API once they are parsed.
 func apiFlags(fs *flag.FlagSet, std stdio) func() (*api, error) {
+	connect := apiFlagsBeside(fs, std, "http://127.0.0.1:8081")
+	return func() (*api, error) { return connect("") }
+}
+
+// apiFlagsBeside adds them for a command that also reads a configuration. The function takes the server that this names, for
+// where nothing else is said.
+func apiFlagsBeside(fs *flag.FlagSet, std stdio, byDefault string) func(configured string) (*api, error) {
 	env := func(name string) string {
 		value, _ := std.env(name)
 		return value
 	}
-	server := fs.String("server", cmp.Or(env("BIFROST_SERVER"), "http://127.0.0.1:8081"), "`URL` of the auth listener")
+	server := fs.String("server", cmp.Or(env("BIFROST_SERVER"), byDefault), "`URL` of the auth listener")
 	tokenFile := fs.String("token-file", "", "`file` with the operator token (default: $BIFROST_OPERATOR_TOKEN)")
-	return func() (*api, error) {
-		a := &api{server: strings.TrimRight(*server, "/"), token: env("BIFROST_OPERATOR_TOKEN")}
+	return func(configured string) (*api, error) {
+		a := &api{server: strings.TrimRight(cmp.Or(*server, configured), "/"), token: env("BIFROST_OPERATOR_TOKEN")}
 		if u, err := url.Parse(a.server); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return nil, usagef("-server wants a URL such as http://127.0.0.1:8081")
 		}
@@ -86,22 +93,9 @@ func (a *api) call(ctx context.Context, method, path string, body, answer any) e
 		}
 		payload = bytes.NewReader(encoded)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, a.server+path, payload)
+	resp, err := a.send(ctx, method, path, payload)
 	if err != nil {
 		return err
-	}
-	if a.token != "" {
-		req.Header.Set("Authorization", "Bearer "+a.token)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := a.client.Do(req)
-	if err != nil {
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err // the address follows, without the path
-		}
-		return fmt.Errorf("no answer from %s: %w: does bifrost serve run there, and is it the auth listener? See -server", a.server, err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, apiAnswerLimit))
@@ -118,6 +112,28 @@ func (a *api) call(ctx context.Context, method, path string, body, answer any) e
 		return errors.New("the answer is not that of bifrost's API: does -server name the auth listener?")
 	}
 	return nil
+}
+
+// send makes one request and returns the answer whatever its status.
+func (a *api) send(ctx context.Context, method, path string, payload io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, a.server+path, payload)
+	if err != nil {
+		return nil, err
+	}
+	if a.token != "" {
+		req.Header.Set("Authorization", "Bearer "+a.token)
+	}
+	if payload != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := a.client.Do(req)
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err // the address follows, without the path
+	}
+	if err != nil {
+		return nil, fmt.Errorf("no answer from %s: %w: does bifrost serve run there, and is it the auth listener? See -server", a.server, err)
+	}
+	return resp, nil
 }
 
 // apiError turns problem+json (RFC 9457) into a sentence. An answer of something else is known by its status alone.

@@ -29,6 +29,9 @@ func commands() []command {
 		{"connect-link", "[-expires 24h] NAME ORG", "make a link that connects one org", runConnectLink},
 		{"refresh", "NAME ORG", "refresh a connection now", runRefresh},
 		{"disconnect", "NAME ORG", "forget a connection", runDisconnect},
+		{"backup", "[-config FILE] [-force] FILE", "copy the store while it is in use", runBackup},
+		{"restore", "[-config FILE] [-trust] FILE", "make a store of a backup", runRestore},
+		{"rekey", "[-config FILE]", "seal every record with the newest key", runRekey},
 		{"key new", "", "print a new key for encryption_keys", runKeyNew},
 		{"version", "", "print the version", runVersion},
 	}

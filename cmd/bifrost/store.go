@@ -24,6 +24,7 @@ type store interface {
 	tokenstore.Backend
 	io.Closer
 	Ping(ctx context.Context) error
+	Rekey(ctx context.Context) (tokenstore.Rekeyed, error)
 }
 
 // storeKind names the store without its address, which may hold a password.
@@ -42,7 +43,7 @@ func openStore(ctx context.Context, cfg *config.Config, reg prometheus.Registere
 		if err != nil {
 			return nil, err
 		}
-		return opened(tokenstore.OpenFile(tokenstore.FileConfig{Path: cfg.Store.File, Keys: keys, Metrics: reg}))
+		return openFile(tokenstore.FileConfig{Path: cfg.Store.File, Keys: keys, Metrics: reg}, log)
 	}
 	if len(cfg.EncryptionKeys) == 0 {
 		return nil, errors.New("encryption_keys: required with a Redis store; `bifrost key new` makes a key")
@@ -60,6 +61,20 @@ func openStore(ctx context.Context, cfg *config.Config, reg prometheus.Registere
 		Log:          log,
 		WaitReplicas: cfg.Store.RedisWaitReplicas,
 	}))
+}
+
+// openFile opens a file store and tells if it is not what was here before.
+func openFile(cfg tokenstore.FileConfig, log *slog.Logger) (store, error) {
+	file, err := tokenstore.OpenFile(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if found, older := file.OlderCopy(); older {
+		log.Warn("the store is an older copy that was not restored with `bifrost restore`: connections whose refresh token works only "+
+			"once keep their access token and are not refreshed until `bifrost refresh` or a new consent",
+			"file", cfg.Path, "marked", found.Marked, "unreadable", found.Unreadable)
+	}
+	return file, nil
 }
 
 // opened keeps a nil pointer from becoming a store that is not nil.

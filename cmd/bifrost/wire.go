@@ -172,8 +172,12 @@ func connectURL(publicURL string) func(tokenstore.Slot) string {
 }
 
 // consoleConfig translates the configuration for the screen and the API.
-func consoleConfig(cfg *config.Config, broker console.Broker, sessions tokenstore.Shelf, log *slog.Logger) console.Config {
-	out := console.Config{Broker: broker, Sessions: sessions, PublicURL: cfg.Auth.PublicURL, Log: log}
+func consoleConfig(cfg *config.Config, broker console.Broker, kept store, log *slog.Logger) console.Config {
+	out := console.Config{Broker: broker, Sessions: kept, PublicURL: cfg.Auth.PublicURL, Log: log}
+	out.Upkeep.Rekey = kept.Rekey
+	if file, ok := kept.(*tokenstore.File); ok {
+		out.Upkeep.Backup = file.Backup
+	}
 	for _, o := range cfg.Auth.Operators {
 		out.Operators = append(out.Operators, console.Operator{Name: o.Name, Token: o.Token.Reveal})
 	}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/config"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// besideWait is how long a command waits for the store file before it asks the process that has it.
+const besideWait = 300 * time.Millisecond
+
+// runRekey seals every record with the newest key: itself, or through the process that has the store file.
+func runRekey(ctx context.Context, args []string, std stdio) error {
+	flags := newFlags("rekey")
+	path := flags.String(configFlag, configDefault, "configuration `file`")
+	connect := apiFlagsBeside(flags, std, "")
+	if _, err := parse(flags, args, std); err != nil {
+		return err
+	}
+	cfg, err := loadConfig(*path, std)
+	if err != nil {
+		return err
+	}
+	log, _ := newLog(std.err, cfg.Log)
+	done, err := rekeyHere(ctx, cfg, log)
+	if errors.Is(err, tokenstore.ErrInUse) {
+		a, err := connect(serverOf(cfg))
+		if err != nil {
+			return err
+		}
+		a.client.Timeout = 0 // as long as it takes
+		if err := a.call(ctx, http.MethodPost, "/api/v1/rekey", nil, &done); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "resealed %d records with the newest key; %d were under it already\n", done.Resealed, done.Current)
+	if done.Unreadable > 0 {
+		fmt.Fprintf(std.out, "%d records open with no key and were left as they are; `bifrost status` tells which\n", done.Unreadable)
+	}
+	if !done.Complete {
+		return errors.New("the older keys must stay in encryption_keys: disconnect what cannot be read, or connect it anew, and run this again")
+	}
+	fmt.Fprintln(std.out, "the older keys can be taken out of encryption_keys")
+	return nil
+}
+
+// rekeyHere does it in this process. It makes no store where there is none.
+func rekeyHere(ctx context.Context, cfg *config.Config, log *slog.Logger) (done tokenstore.Rekeyed, err error) {
+	var kept store
+	if cfg.Store.RedisURL != "" {
+		kept, err = openStore(ctx, cfg, nil, log)
+	} else {
+		if err := mustExist(cfg.Store.File); err != nil {
+			return done, err
+		}
+		var keys *tokenstore.Keyring
+		if keys, err = fileKeys(cfg, log); err == nil {
+			kept, err = openFile(tokenstore.FileConfig{Path: cfg.Store.File, Keys: keys, Wait: besideWait}, log)
+		}
+	}
+	if err != nil {
+		return done, err
+	}
+	done, err = kept.Rekey(ctx)
+	return done, errors.Join(err, kept.Close())
+}
+
+// mustExist says that there is no store.
+func mustExist(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no store at %s: `store.file` starts at the working directory", path)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// loadConfig tells every problem of the configuration on stderr.
+func loadConfig(path string, std stdio) (*config.Config, error) {
+	cfg, err := config.Load(path, std.env)
+	if err != nil {
+		fmt.Fprintln(std.err, err)
+		return nil, errReported
+	}
+	return cfg, nil
+}
+
+// serverOf returns where the process that runs with a configuration answers on this machine. With TLS its certificate is for
+// the public name.
+func serverOf(cfg *config.Config) string {
+	host, port, err := net.SplitHostPort(cfg.Auth.Listen)
+	if err != nil || cfg.Auth.TLS != nil {
+		return cfg.Auth.PublicURL
+	}
+	if addr, err := netip.ParseAddr(host); host == "" || err == nil && addr.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port)
+}
