@@ -16,7 +16,7 @@ import (
 func (b *Broker) conclude(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, rec *tokenstore.Record, before *tokenstore.Intent, r reply) {
 	if r.class == granted {
 		// Nothing that takes time comes before storing: until then the token exists here alone.
-		b.breakers.note(ep.TokenURL, false, 0, time.Now())
+		b.breakers.note(ep.TokenURL, finding{}, time.Now())
 		b.settle(ctx, c, m, f, renewed(m.Integration, c, rec, r, f), rec.Version())
 		b.accepted(ctx, m, ep)
 		return
@@ -183,35 +183,16 @@ func setToken(in *Integration, rec *tokenstore.Record, r reply) {
 func (b *Broker) judge(ctx context.Context, m *managed, ep Endpoints, r reply, counted bool) {
 	now := time.Now()
 	if counted {
-		b.breakers.note(ep.TokenURL, r.endpointFailed(), r.retryAfter, now)
+		b.breakers.note(ep.TokenURL, finding{r.endpointFailed(), r.status == 0, r.retryAfter, r.began}, now)
+	} else if r.status != 0 {
+		b.breakers.answered(ep.TokenURL)
 	}
 	if r.class != rejectedClient {
 		return
 	}
-	key := clientKey(m.Integration, ep)
-	b.breakers.reject(key, now.Add(clientProbe))
 	b.log.Error("the provider refuses our client; no connection changes, check the client id and secret",
 		"integration", m.Name, "code", r.code)
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
-	if err := b.store.Put(ctx, rejectionID(key), []byte(now.Add(clientProbe).Format(time.RFC3339)), clientProbe); err != nil {
-		b.log.Debug("other replicas will find out by themselves", "integration", m.Name, "error", err)
-	}
-}
-
-// accepted tells the breakers that the endpoint works and knows our client.
-func (b *Broker) accepted(ctx context.Context, m *managed, ep Endpoints) {
-	b.breakers.note(ep.TokenURL, false, 0, time.Now())
-	key := clientKey(m.Integration, ep)
-	if !b.breakers.accept(key) {
-		return
-	}
-	b.log.Info("the provider accepts our client again", "integration", m.Name)
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
-	if _, err := b.store.Take(ctx, rejectionID(key)); err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
-		b.log.Debug("other replicas will find out by themselves", "integration", m.Name, "error", err)
-	}
+	b.rejected(ctx, m, ep, now.Add(clientProbe))
 }
 
 // endpointFailed tells whether the answer says that the endpoint itself is in trouble, not just this connection.
@@ -219,30 +200,8 @@ func (r reply) endpointFailed() bool {
 	return (r.class == transient || r.class == ambiguous) && (r.status < 400 || r.status >= 500 || r.status == 429)
 }
 
-func rejectionID(key string) string { return "client:" + key }
-
-// sharedRejection returns until when a replica asks the others to leave a refused client alone; zero if none does.
-func (b *Broker) sharedRejection(ctx context.Context, key string) (time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
-	found, err := b.store.Peek(ctx, rejectionID(key))
-	if err != nil || found[0] == nil {
-		return time.Time{}, err
-	}
-	return time.Parse(time.RFC3339, string(found[0]))
-}
-
 // fingerprint identifies the client that a grant was made with, so that its refresh token is never sent elsewhere.
 func fingerprint(in *Integration, ep Endpoints) string { return digest(in.ClientID, ep.TokenURL) }
-
-// clientKey identifies a client and its secret at one token endpoint.
-func clientKey(in *Integration, ep Endpoints) string {
-	secret := ""
-	if in.ClientSecret != nil {
-		secret = in.ClientSecret()
-	}
-	return digest(in.ClientID, ep.TokenURL, secret)
-}
 
 // digest hashes parts so that no two lists of parts run into each other.
 func digest(parts ...string) string {

@@ -79,16 +79,11 @@ func (b *Broker) admitted(ctx context.Context, c *conn, m *managed, f *flight, s
 			return err
 		}
 	}
-	key := clientKey(m.Integration, ep)
-	if until, err := b.sharedRejection(ctx, key); err == nil && until.After(now) {
-		b.breakers.reject(key, until)
-		return &Error{ErrClient, c.slot, rejectedText, until.Sub(now)}
-	}
 	if wait := b.breakers.closedFor(ep.TokenURL, now); wait > 0 {
 		return &Error{ErrProvider, c.slot, "its token endpoint keeps failing", wait}
 	}
-	if wait := b.breakers.probe(key, now); wait > 0 {
-		return &Error{ErrClient, c.slot, rejectedText, wait}
+	if err := b.clientRefused(ctx, c, m, ep, now); err != nil {
+		return err
 	}
 	if wait := b.breakers.admit(ep.TokenURL, now); wait > 0 {
 		return &Error{ErrProvider, c.slot, "its token endpoint keeps failing", wait}
@@ -175,6 +170,7 @@ func (b *Broker) mint(ctx context.Context, c *conn, m *managed, f *flight, ep En
 func (b *Broker) post(m *managed, do func() reply) reply {
 	began := time.Now()
 	r := do()
+	r.began = began
 	m.counters.duration.Observe(time.Since(began).Seconds())
 	m.counters.refreshed(r.class)
 	return r

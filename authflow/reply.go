@@ -35,4 +35,5 @@ type reply struct {
 	extra    map[string]string
 	account  string // fingerprint of who consented; empty if unknown
 	received time.Time
+	began    time.Time // when it was asked for
 }

@@ -26,7 +26,12 @@ func (b *Broker) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	all.Go(func() { b.store.Watch(ctx, b.changed) })
 	all.Go(func() { every(ctx, gaugesEvery, func() { b.gauge(ctx) }) })
-	all.Go(func() { every(ctx, evictEvery, func() { b.evict(time.Now()) }) })
+	all.Go(func() {
+		every(ctx, evictEvery, func() {
+			b.evict(time.Now())
+			b.breakers.forget(time.Now())
+		})
+	})
 	s := newSweeper(b)
 	all.Go(func() { every(ctx, sweepEvery, func() { s.sweep(ctx, &all) }) })
 	all.Wait()

@@ -1,0 +1,153 @@
+package authflow_test
+
+import (
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
+)
+
+// asked is how a request for a token ended.
+type asked struct {
+	err  error
+	took time.Duration
+}
+
+// askAll asks for the tokens of all slots at the same time; the answers come through the channel, which is then closed.
+func (w *world) askAll(slots []tokenstore.Slot) <-chan asked {
+	answers := make(chan asked, len(slots))
+	var all sync.WaitGroup
+	for _, s := range slots {
+		all.Go(func() {
+			began := time.Now()
+			_, err := w.Token(w.Context(), s)
+			answers <- asked{err, time.Since(began)}
+		})
+	}
+	go func() { // ends with them
+		all.Wait()
+		close(answers)
+	}()
+	return answers
+}
+
+func TestProviderThatNeverAnswersCostsItsOwnRequestsOnly(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.store.Backend = storetest.NewMemory()
+		const asking = 1000
+		hole, dead := w.besideDead(asking)
+		orgs := w.connectMany(20)
+		pass(2 * time.Hour)
+		w.provider.MisbehaveAlways(authflowtest.SlowBefore(50 * time.Millisecond))
+		synctest.Wait()
+		idle := runtime.NumGoroutine()
+		answers := w.askAll(dead)
+		synctest.Wait()
+		busy := runtime.NumGoroutine() - idle
+		t.Logf("%d orgs ask: %d goroutines", asking, busy)
+		require.LessOrEqual(t, busy, 2*asking+40, "one for each request, and one for each refresh")
+		for _, org := range orgs {
+			began := time.Now()
+			w.use(w.Broker, org)
+			require.Less(t, time.Since(began), 100*time.Millisecond)
+		}
+		for answer := range answers {
+			require.ErrorIs(t, answer.err, authflow.ErrPending)
+			require.Positive(t, asError(t, answer.err).RetryAfter)
+		}
+		pass(30 * time.Second)
+		require.LessOrEqual(t, runtime.NumGoroutine()-idle, 10, "the host is left alone")
+		posts, most := hole.seen()
+		t.Logf("%d POSTs, %d at a time", posts, most)
+		require.LessOrEqual(t, most, 32)
+		require.LessOrEqual(t, posts, 80)
+
+		refused := 0
+		for range 60 {
+			for answer := range w.askAll(dead) {
+				require.Positive(t, asError(t, answer.err).RetryAfter)
+				if answer.took == 0 {
+					require.ErrorIs(t, answer.err, authflow.ErrProvider)
+					refused++
+				}
+			}
+			pass(time.Second)
+		}
+		require.Greater(t, refused, 50*asking)
+		again, _ := hole.seen()
+		require.InDelta(t, 60, again-posts, 60, "one probe of the host in 5 to 15 s")
+	})
+}
+
+func TestProviderThatNeverAnswersIsNoticedWhenTokensHaveRunOut(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.store.Backend = storetest.NewMemory()
+		_, dead := w.besideDead(100)
+		w.sweep(w.Broker)
+		for range 59 * 60 {
+			for answer := range w.askAll(dead) {
+				require.NoError(t, answer.err, "their tokens are valid")
+				require.Zero(t, answer.took)
+			}
+			pass(time.Second)
+		}
+		pass(time.Minute)
+		refused := 0
+		for answer := range w.askAll(dead) {
+			require.Positive(t, asError(t, answer.err).RetryAfter)
+			if answer.took == 0 {
+				require.ErrorIs(t, answer.err, authflow.ErrProvider)
+				refused++
+			}
+		}
+		require.Greater(t, refused, 90, "all but a probe are answered at once")
+	})
+}
+
+func TestHostThatAnswersAgainIsAskedByAllWithinFifteenSeconds(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.store.Backend = storetest.NewMemory()
+		_, dead := w.besideDead(40)
+		pass(2 * time.Hour)
+		for range w.askAll(dead) {
+		}
+		pass(time.Minute)
+		for range w.askAll(dead[:1]) { // a probe that hangs longer than the provider does
+		}
+		w.elsewhere["dead.test"] = w.provider.Transport()
+		back := time.Now()
+		for _, s := range dead[1:] {
+			for {
+				_, err := w.Token(t.Context(), s)
+				if asError(t, err).Reason == authflow.ErrReconnect {
+					break // the provider answers; it does not know these grants
+				}
+				require.Less(t, time.Since(back), 15*time.Second)
+				pass(100 * time.Millisecond)
+			}
+		}
+	})
+}
+
+func TestAnswerOfAnyKindOpensTheHost(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.store.Backend = storetest.NewMemory()
+		hole, dead := w.besideDead(40)
+		w.elsewhere["dead.test"] = w.provider.Transport()
+		w.provider.MisbehaveAlways(authflowtest.Status(503, ""))
+		pass(2 * time.Hour)
+		for range w.askAll(dead) {
+		}
+		require.Equal(t, 40, w.provider.Count("refresh_token"), "each endpoint has failed once")
+		all, _ := hole.seen()
+		require.Zero(t, all)
+	})
+}

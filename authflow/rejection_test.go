@@ -1,0 +1,104 @@
+package authflow_test
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
+)
+
+// Each replica used to make a probe of its own when the minute was over, and one that had not been asked meanwhile as many as
+// there were requests.
+func TestRefusedClientIsProbedOnceAMinuteByAllReplicas(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.store.Backend = storetest.NewMemory()
+		orgs := w.connectMany(50)
+		second, _ := w.replica()
+		third, _ := w.replica()
+		replicas := []*authflow.Broker{w.Broker, second, third}
+		for _, b := range replicas {
+			w.sweep(b)
+		}
+		w.provider.SetClientSecret("CANARY-rotated-at-the-provider")
+		w.provider.MisbehaveAlways(authflowtest.SlowBefore(time.Second))
+		pass(2 * time.Hour)
+		_, err := w.Token(t.Context(), slot(orgs[0]))
+		require.ErrorIs(t, err, authflow.ErrClient)
+
+		posts := w.posts()
+		askAll := func() {
+			var all sync.WaitGroup
+			for _, b := range replicas {
+				for _, org := range orgs {
+					all.Go(func() {
+						_, err := b.Token(t.Context(), slot(org))
+						require.ErrorIs(t, err, authflow.ErrClient)
+						require.Positive(t, asError(t, err).RetryAfter)
+					})
+				}
+			}
+			all.Wait()
+		}
+		const minutes = 10
+		for began := time.Now(); time.Since(began) < minutes*time.Minute; pass(time.Second) {
+			askAll()
+		}
+		require.LessOrEqual(t, posts(), minutes)
+		require.GreaterOrEqual(t, posts(), minutes/2)
+		for _, org := range orgs {
+			require.Equal(t, authflow.Active, w.status(org).Status)
+		}
+
+		fixed := w.integration
+		fixed.ClientSecret = func() string { return "CANARY-rotated-at-the-provider" }
+		for _, b := range replicas {
+			require.NoError(t, b.SetIntegrations([]*authflow.Integration{&fixed}))
+			began := time.Now()
+			w.use(b, orgs[0])
+			require.Less(t, time.Since(began), 2*time.Second)
+		}
+		for _, org := range orgs {
+			w.use(second, org)
+		}
+		w.provider.Behave()
+	})
+}
+
+func TestClientThatIsAcceptedAgainIsSoForAllReplicas(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		orgs := w.connectMany(4)
+		second, _ := w.replica()
+		secret := w.provider.ClientSecret()
+		w.provider.SetClientSecret("CANARY-rotated-at-the-provider")
+		pass(2 * time.Hour)
+		for _, b := range []*authflow.Broker{w.Broker, second} {
+			_, err := b.Token(t.Context(), slot(orgs[0]))
+			require.ErrorIs(t, err, authflow.ErrClient)
+		}
+		w.provider.SetClientSecret(secret)
+		pass(61 * time.Second)
+		for i, b := range []*authflow.Broker{w.Broker, second, w.Broker, second} {
+			w.use(b, orgs[i])
+		}
+	})
+}
+
+func TestRefusedClientDoesNotKeepTheTokensInUseFromRequests(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.sweep(w.Broker)
+		w.provider.SetClientSecret("CANARY-rotated-at-the-provider")
+		for range 59 {
+			w.use(w.Broker, tokenstore.Org("acme"))
+			pass(time.Minute)
+		}
+		require.Equal(t, authflow.Active, w.status("acme").Status)
+		require.NotNil(t, w.status("acme").LastError)
+	})
+}
