@@ -2,7 +2,6 @@ package tokenstore
 
 import (
 	"context"
-	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -33,9 +32,6 @@ func Sealed(ctx context.Context, b Backend, slot Slot) ([]byte, error) {
 func Reseal(ctx context.Context, b Backend, slot Slot, old, next []byte) error {
 	return b.(*vault).sealed.reseal(ctx, slot, old, next)
 }
-
-// SetClock lets a Redis read another clock.
-func (r *Redis) SetClock(now func() time.Time) { r.engine.clock.now = now }
 
 // SetFree replaces what a File believes to be free on its file system.
 func (f *File) SetFree(free func() (uint64, error)) { f.engine.free = free }

@@ -65,6 +65,7 @@ func resultOf(err error) string {
 type redisMetrics struct {
 	offset       prometheus.Gauge
 	unreplicated prometheus.Counter
+	problem      *prometheus.GaugeVec
 }
 
 func newRedisMetrics(reg prometheus.Registerer) *redisMetrics {
@@ -78,5 +79,9 @@ func newRedisMetrics(reg prometheus.Registerer) *redisMetrics {
 			Name: "bifrost_store_unreplicated_writes_total",
 			Help: "Writes that fewer replicas acknowledged in time than store.redis.wait_replicas wants.",
 		}),
+		problem: with.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "bifrost_store_problem",
+			Help: "1: Redis answers, but this endangers the connections that it keeps.",
+		}, []string{"problem"}),
 	}
 }

@@ -1,6 +1,7 @@
 package tokenstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -17,6 +18,7 @@ import (
 type Redis struct {
 	Backend
 	engine *redisEngine
+	care   *care
 }
 
 var _ Backend = (*Redis)(nil)
@@ -30,10 +32,15 @@ type RedisConfig struct {
 	// WaitReplicas is how many replicas shall have a write before it counts as done; 0: none. They are waited for 100 ms at
 	// most: after it the write stands all the same, and is counted and logged.
 	WaitReplicas int
+	// AcceptDataLoss opens a Redis that keeps nothing over a restart, AllowInsecure one on another machine without TLS or
+	// without a password. Both are refused otherwise.
+	AcceptDataLoss, AllowInsecure bool
 }
 
 // NewRedis connects to the store and, the first time, marks it as ours. It returns ErrUnavailable if Redis does not answer
-// at once (the caller may try again) and ErrWrongKey if no key of the ring opens the store. The URL has one of the forms
+// at once (the caller may try again) and ErrWrongKey if no key of the ring opens the store. Any other error says what is
+// wrong with the Redis: it refuses the user or a command, evicts keys when it is full, or what RedisConfig may accept. What
+// becomes wrong later is logged, see also Problems. The URL has one of the forms
 //
 //	redis://[user:password@]host:port[/db]                                   a single server
 //	redis://[user:password@]host:port?cluster=true[&addr=host:port…]         Cluster
@@ -44,35 +51,61 @@ type RedisConfig struct {
 // max_idle_conns, max_active_conns, conn_max_idle_time, conn_max_lifetime. Anything else is refused, skip_verify above all.
 // No error contains a part of the URL but an option's name.
 //
-// The user needs the keys and channels bifrost:* and the commands get set setnx del exists hset hmget pexpire zadd zrem zscore
-// zrange zrangebyscore eval evalsha time info publish subscribe ping, with Cluster also cluster|slots and command.
+// The user needs the keys and channels bifrost:* and the commands get set del exists hset hmget pexpire zadd zrem zscore
+// zrange zrangebyscore eval evalsha time info publish subscribe ping, with Cluster also cluster|slots and command,
+// with WaitReplicas wait, and config|get if it is persisted by snapshots alone.
 func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	if cfg.Keys == nil {
 		return nil, errors.New("tokenstore: a redis store needs keys")
 	}
-	client, err := newRedisClient(cfg.URL)
+	client, err := newRedisClient(cfg.URL, cfg.AllowInsecure)
 	if err != nil {
 		return nil, fmt.Errorf("tokenstore: %w", err)
 	}
-	e := &redisEngine{client: client}
-	log := cfg.Log
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	if err := e.begin(ctx, cfg.Keys); err != nil {
-		if !errors.Is(err, ErrWrongKey) {
-			err = wrap("open redis", Slot{}, redisError(err))
-		}
+	e := &redisEngine{client: client, acceptDataLoss: cfg.AcceptDataLoss, replicas: replicas{wanted: cfg.WaitReplicas}}
+	found, err := e.start(ctx, cfg.Keys)
+	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
+	log := cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	measured := newRedisMetrics(cfg.Metrics)
 	e.clock = clock{now: time.Now, offset: measured.offset, log: log}
 	e.replicas = replicas{wanted: cfg.WaitReplicas, lacking: measured.unreplicated, log: log}
-	return &Redis{Backend: newVault(e, cfg.Keys, cfg.Metrics), engine: e}, nil
+	return &Redis{newVault(e, cfg.Keys, cfg.Metrics), e, startCare(e, log, measured.problem, found)}, nil
+}
+
+// start finds out whether the Redis can be trusted with connections, and which store it is.
+func (e *redisEngine) start(ctx context.Context, keys *Keyring) (map[problem]string, error) {
+	err := e.probe(ctx)
+	var found map[problem]string
+	if err == nil {
+		found, err = e.inspect(ctx)
+	}
+	if err == nil {
+		if err := refuse(found); err != nil {
+			return nil, fmt.Errorf("tokenstore: open redis: %w", err)
+		}
+		err = e.begin(ctx, keys)
+	}
+	switch err := forbidden(err); {
+	case err == nil:
+		return found, nil
+	case errors.Is(err, ErrWrongKey), errors.Is(err, errForbidden):
+		return nil, fmt.Errorf("tokenstore: open redis: %w", err)
+	default:
+		return nil, wrap("open redis", Slot{}, redisError(err))
+	}
 }
 
 // Close closes the connections. Every later call is ErrUnavailable.
-func (r *Redis) Close() error { return r.engine.client.Close() }
+func (r *Redis) Close() error {
+	r.care.stop()
+	return r.engine.client.Close()
+}
+
+// Problems names what endangers the connections in this Redis, as found within the last minute, sorted: eviction,
+// persistence, disk, replication, emptied, unverifiable.
+func (r *Redis) Problems() []string { return r.care.names() }
 
 // ID returns the store's id: random, made with the store, the same for every replica.
 func (r *Redis) ID() string { return r.engine.id }
@@ -121,7 +154,7 @@ func (e *redisEngine) begin(ctx context.Context, keys *Keyring) error {
 	}
 	e.id = found[0]
 	if _, err := keys.open(purposeCheck, []byte(e.id), []byte(found[1])); err != nil {
-		return fmt.Errorf("tokenstore: open redis: %w", ErrWrongKey)
+		return ErrWrongKey
 	}
 	if found[2] == "" {
 		if err := e.mark(ctx); err != nil {
@@ -147,7 +180,8 @@ func (e *redisEngine) begin(ctx context.Context, keys *Keyring) error {
 
 // markScript marks a shard that has no mark, and notes which server made it. KEYS: mark, run. ARGV: id.
 var markScript = redis.NewScript(`
-if redis.call('SETNX', KEYS[1], ARGV[1]) == 1 then
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('SET', KEYS[1], ARGV[1])
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
   redis.call('SET', KEYS[2], run .. ':0')
 end

@@ -60,7 +60,7 @@ func clusterKeepsTheContract(t *testing.T, cluster *storetest.RedisCluster) {
 // restrict makes a user with no rights but those that NewRedis tells operators to give.
 func restrict(ctx context.Context, node *redis.Client, more ...any) error {
 	rights := []any{"ACL", "SETUSER", "bifrost", "on", ">CANARY", "~bifrost:*", "&bifrost:*", "-@all",
-		"+get", "+set", "+setnx", "+del", "+exists", "+hset", "+hmget", "+pexpire", "+zadd", "+zrem", "+zscore", "+zrange",
+		"+get", "+set", "+del", "+exists", "+hset", "+hmget", "+pexpire", "+zadd", "+zrem", "+zscore", "+zrange",
 		"+zrangebyscore", "+eval", "+evalsha", "+time", "+info", "+publish", "+subscribe", "+ping"}
 	return node.Do(ctx, append(rights, more...)...).Err()
 }

@@ -18,6 +18,8 @@ type redisEngine struct {
 	id       string // the store's, as begin found it
 	clock    clock
 	replicas replicas
+
+	acceptDataLoss bool
 }
 
 var _ engine = (*redisEngine)(nil)

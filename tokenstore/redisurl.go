@@ -3,6 +3,8 @@ package tokenstore
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -22,9 +24,12 @@ var redisQuery = []string{"addr", "cluster", "master_name", "username", "passwor
 	"pool_size", "min_idle_conns", "max_idle_conns", "max_active_conns", "conn_max_idle_time", "conn_max_lifetime"}
 
 // newRedisClient connects nothing yet. Its errors name query keys, never a value: a URL contains a password.
-func newRedisClient(raw string) (redis.UniversalClient, error) {
+func newRedisClient(raw string, allowInsecure bool) (redis.UniversalClient, error) {
 	opts, err := parseRedisURL(raw)
 	if err != nil {
+		return nil, err
+	}
+	if err := insecure(opts); err != nil && !allowInsecure {
 		return nil, err
 	}
 	// A second try within redisTimeout heals a broken connection. It may repeat a command that was executed although its
@@ -40,6 +45,22 @@ func newRedisClient(raw string) (redis.UniversalClient, error) {
 	opts.DisableIdentity = true    // CLIENT SETINFO needs a right of its own
 	opts.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	return redis.NewUniversalClient(opts), nil
+}
+
+// insecure returns an error if whoever is in the network could read or write the store.
+func insecure(opts *redis.UniversalOptions) error {
+	for _, addr := range opts.Addrs {
+		host, _, _ := net.SplitHostPort(addr)
+		ip, err := netip.ParseAddr(host)
+		switch {
+		case err == nil && ip.Unmap().IsLoopback(), strings.EqualFold(host, "localhost"):
+		case opts.TLSConfig == nil:
+			return errors.New("redis is on another machine and the URL is not rediss://: use TLS, or say store.redis.allow_insecure: true")
+		case opts.Password == "":
+			return errors.New("redis is on another machine and the URL has no password: set one, or say store.redis.allow_insecure: true")
+		}
+	}
+	return nil
 }
 
 func parseRedisURL(raw string) (*redis.UniversalOptions, error) {

@@ -35,7 +35,10 @@ func opsHandler(reg *prometheus.Registry, ready *atomic.Bool, store store, profi
 		writeHealth(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		body := map[string]string{"status": "ok", "store": storeState(r.Context(), store)}
+		body := map[string]any{"status": "ok", "store": storeState(r.Context(), store)}
+		if s, is := store.(interface{ Problems() []string }); is && len(s.Problems()) > 0 {
+			body["store_problems"] = s.Problems()
+		}
 		if ready.Load() {
 			writeHealth(w, http.StatusOK, body)
 			return
@@ -63,7 +66,7 @@ func storeState(ctx context.Context, store store) string {
 	return "ok"
 }
 
-func writeHealth(w http.ResponseWriter, status int, body map[string]string) {
+func writeHealth(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

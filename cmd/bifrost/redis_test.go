@@ -19,28 +19,83 @@ const redisPassword = "CANARY-redis-password"
 func redisServer(t *testing.T) (addr string, end func()) {
 	t.Helper()
 	addr = freePort(t)
+	return addr, redisServerAt(t, addr)
+}
+
+// redisServerAt starts one at an address; more arguments are passed on.
+func redisServerAt(t *testing.T, addr string, more ...string) (end func()) {
+	t.Helper()
 	_, port, _ := strings.Cut(addr, ":")
-	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir(),
-		"--requirepass", redisPassword)
+	cmd := exec.Command("redis-server", append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes",
+		"--dir", t.TempDir(), "--requirepass", redisPassword}, more...)...)
 	require.NoError(t, cmd.Start(), "redis-server is needed")
 	end = func() {
 		_ = cmd.Process.Kill() // it may have ended
 		_ = cmd.Wait()         // killed
 	}
 	t.Cleanup(end)
-	return addr, end
+	return end
 }
 
-func TestReadinessOutlivesTheStore(t *testing.T) {
-	addr, end := redisServer(t)
+// onRedis is a setup whose store is the Redis at addr.
+func onRedis(t *testing.T, addr, more string) *setup {
+	t.Helper()
 	s := newSetup(t, authflowtest.New(t, authflowtest.Config{}), func(s *setup, text string) string {
-		s.vars["REDIS"] = "redis://:CANARY-wrong-password@" + addr
-		text = strings.Replace(text, "store: {file: "+s.dir+"/bifrost.db}", "store: {redis: {url: {env: REDIS}}}", 1)
+		s.vars["REDIS"] = "redis://:" + redisPassword + "@" + addr
+		text = strings.Replace(text, "store: {file: "+s.dir+"/bifrost.db}", "store: {redis: {url: {env: REDIS}"+more+"}}", 1)
 		return text + "encryption_keys: [{id: one, file: key}]\n"
 	})
 	key, _, _ := s.command(t, "key", "new")
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "key"), []byte(key), 0o600))
+	return s
+}
 
+func TestAStartWaitsForRedis(t *testing.T) {
+	addr := freePort(t)
+	s := onRedis(t, addr, "")
+	r := s.launch(t)
+	require.Eventually(t, func() bool { return strings.Contains(r.stderr.String(), "redis is not available yet") }, patience, pollTime)
+	redisServerAt(t, addr)
+	require.Eventually(t, func() bool { return strings.Contains(r.stderr.String(), "bifrost is serving") }, patience, pollTime)
+	require.Equal(t, 1, strings.Count(r.stderr.String(), "not available yet"))
+	require.NotContains(t, r.stderr.String(), "CANARY")
+	r.signal(t, sigTerm)
+	require.Equal(t, 0, r.exit(t))
+}
+
+func TestAStartOnARedisThatKeepsNothingIsRefusedUnlessMeant(t *testing.T) {
+	addr := freePort(t)
+	redisServerAt(t, addr, "--appendonly", "no")
+	s := onRedis(t, addr, "")
+	r := s.launch(t)
+	require.Equal(t, 1, r.exit(t))
+	require.Contains(t, r.stderr.String(), "accept_data_loss")
+
+	s = onRedis(t, addr, ", accept_data_loss: true")
+	r = s.start(t)
+	_, body := fetch(t, "http://"+s.ops+"/readyz")
+	require.NotContains(t, body, "store_problems")
+	r.signal(t, sigTerm)
+	require.Equal(t, 0, r.exit(t))
+}
+
+func TestReadinessTellsWhatEndangersTheStore(t *testing.T) {
+	addr := freePort(t)
+	redisServerAt(t, addr, "--appendonly", "no", "--save", "60 1", "--rename-command", "CONFIG", "")
+	s := onRedis(t, addr, "")
+	r := s.start(t)
+	status, body := fetch(t, "http://"+s.ops+"/readyz")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, `"store_problems":["unverifiable"]`)
+	require.Contains(t, r.stderr.String(), "redis endangers the connections")
+	r.signal(t, sigTerm)
+	require.Equal(t, 0, r.exit(t))
+}
+
+func TestReadinessOutlivesTheStore(t *testing.T) {
+	addr, end := redisServer(t)
+	s := onRedis(t, addr, "")
+	s.vars["REDIS"] = "redis://:CANARY-wrong-password@" + addr
 	refused := s.launch(t)
 	require.Equal(t, 1, refused.exit(t), "Redis refuses the password")
 	require.NotContains(t, refused.stderr.String(), "CANARY")

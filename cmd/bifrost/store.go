@@ -16,8 +16,10 @@ import (
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
-// openTimeout bounds the first contact with Redis.
-const openTimeout = 10 * time.Second
+const (
+	openTimeout = 10 * time.Second       // bounds the first contact with Redis
+	openPause   = 250 * time.Millisecond // between two tries
+)
 
 // store is what the process holds of either implementation.
 type store interface {
@@ -52,15 +54,35 @@ func openStore(ctx context.Context, cfg *config.Config, reg prometheus.Registere
 	if err != nil {
 		return nil, fmt.Errorf("encryption_keys: %w", err)
 	}
+	return openRedis(ctx, tokenstore.RedisConfig{
+		URL:            cfg.Store.RedisURL.Reveal(),
+		Keys:           keys,
+		Metrics:        reg,
+		Log:            log,
+		WaitReplicas:   cfg.Store.RedisWaitReplicas,
+		AcceptDataLoss: cfg.Store.RedisAcceptDataLoss,
+		AllowInsecure:  cfg.Store.RedisAllowInsecure,
+	})
+}
+
+// openRedis tries again while Redis cannot be reached or is starting: after a power cut everything starts at once.
+func openRedis(ctx context.Context, cfg tokenstore.RedisConfig) (store, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	return opened(tokenstore.NewRedis(ctx, tokenstore.RedisConfig{
-		URL:          cfg.Store.RedisURL.Reveal(),
-		Keys:         keys,
-		Metrics:      reg,
-		Log:          log,
-		WaitReplicas: cfg.Store.RedisWaitReplicas,
-	}))
+	for told := false; ; told = true {
+		s, err := opened(tokenstore.NewRedis(ctx, cfg))
+		if !errors.Is(err, tokenstore.ErrUnavailable) {
+			return s, err
+		}
+		if !told {
+			cfg.Log.Warn("redis is not available yet", "error", err, "tried_for", openTimeout.String())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(openPause):
+		}
+	}
 }
 
 // openFile opens a file store and tells if it is not what was here before.
