@@ -40,8 +40,11 @@ func (b *Broker) held(m *managed, c *conn, snap *snapshot, why reason, now time.
 		return &Error{ErrProvider, c.slot, "its token endpoint keeps failing", wait}
 	}
 	c.mu.Lock()
-	failure := c.failure
+	failure, quiet := c.failure, c.quietUntil
 	c.mu.Unlock()
+	if why == refreshBehind && now.Before(quiet) {
+		return &Error{ErrPending, c.slot, "the last attempt asks for a pause", quiet.Sub(now)}
+	}
 	if snap.rec != nil {
 		failure = snap.rec.Failure
 		if in := snap.rec.Intent; in != nil && why == refreshBehind && !m.timing().again(in.Began, now) {

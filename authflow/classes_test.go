@@ -153,6 +153,31 @@ func TestStoreThatMayHaveLostAnIntentIsWaitedFor(t *testing.T) {
 	})
 }
 
+// After Redis was restarted each due connection asked it three times a second for as long as that lasted, although the first
+// answer had said how long.
+func TestStoreThatMayHaveLostAnIntentIsNotAskedAgainAndAgain(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.use(w.Broker, "acme")
+		w.sweep(w.Broker)
+		pass(49 * time.Minute) // nearly due
+		since := time.Now().Add(3 * time.Minute)
+		w.store.since.Store(&since) // until long after
+		posts, acquires := w.posts(), w.store.acquires.Load()
+		for time.Since(since) < 30*time.Second {
+			w.use(w.Broker, "acme")
+			pass(500 * time.Millisecond)
+		}
+		require.Zero(t, posts())
+		require.LessOrEqual(t, w.store.acquires.Load()-acquires, int32(2), "the request's and the sweep's")
+		for time.Since(since) < 40*time.Second {
+			w.use(w.Broker, "acme")
+			pass(500 * time.Millisecond)
+		}
+		require.Equal(t, 1, posts())
+	})
+}
+
 func TestStoreThatMayHaveLostAnIntentHoldsAReusableTokenNotBack(t *testing.T) {
 	for name, s := range map[string]settings{"reusable": {}, "rotating": graceful} {
 		t.Run(name, func(t *testing.T) {

@@ -21,8 +21,11 @@ func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flig
 		return false, landed
 	}
 	t, now := m.timing(), time.Now()
-	if now.Before(t.busyUntil(rec.Intent, lease.Since, now)) {
+	if until := t.busyUntil(rec.Intent, lease.Since, now); now.Before(until) {
 		if f.waiters.Load() == 0 {
+			if rec.Intent == nil {
+				c.lull(until) // it is the store's youth, and no replica may begin earlier: to ask it again would be in vain
+			}
 			f.land(nil, errYielded)
 			return true, landed
 		}

@@ -36,7 +36,7 @@ type conn struct {
 	flight     *flight             // the refresh under way, if any
 	read       *read               // the look at the store under way, if any
 	forced     time.Time           // when a rejected token last caused a refresh
-	quietUntil time.Time           // the sweep leaves it alone
+	quietUntil time.Time           // the sweep, and refreshes behind requests, leave it alone
 	failure    *tokenstore.Failure // of minting a first token: there is no record yet to keep it in
 }
 
