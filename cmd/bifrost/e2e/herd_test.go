@@ -30,7 +30,7 @@ type herd struct {
 // refreshed once, by one of them, and the provider sees them come spread out and few at a time.
 func TestHerd(t *testing.T) {
 	t.Parallel()
-	h := herd{size: 1000, lead: 8 * time.Second, early: 30 * time.Second}
+	h := herd{size: 1000, lead: 5 * time.Second, early: 30 * time.Second}
 	if *outageLasts >= time.Minute {
 		h = herd{size: 10_000, lead: 20 * time.Second, early: 2 * time.Minute}
 	}
@@ -66,7 +66,7 @@ func TestHerd(t *testing.T) {
 	commands, by := meter.since()
 	usage.since(t, h.size)
 	t.Logf("%.1f Redis commands per refresh: %v", float64(commands)/float64(h.size), busiest(by))
-	require.Never(t, func() bool { return idp.Count("") > posts+h.size }, 3*time.Second, time.Second, "more POSTs than connections")
+	require.Never(t, func() bool { return idp.Count("") > posts+h.size }, 2*time.Second, 500*time.Millisecond, "more POSTs than connections")
 	h.judge(t, idp, posts)
 	for i, org := range orgs[:min(len(orgs), 100)] {
 		require.Equal(t, http.StatusOK, replicas[i%herdReplicas].call(org, "/graph/me").Status)

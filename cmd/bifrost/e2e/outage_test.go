@@ -16,12 +16,12 @@ import (
 )
 
 // outageLasts is a minute in `make outage`, where nothing else runs and the time of every answer is judged.
-var outageLasts = flag.Duration("outage", 10*time.Second, "how long the store is away in the tests of that")
+var outageLasts = flag.Duration("outage", 7*time.Second, "how long the store is away in the tests of that")
 
 const (
 	warmEvery = 4 * time.Millisecond  // between requests of connections in memory
 	coldEvery = 50 * time.Millisecond // and of connections that only the store knows
-	recovery  = 6 * time.Second       // how long the load goes on after the store's return
+	recovery  = 9 * time.Second       // how long the load goes on after the return of the store: longer than a POST may have been under way
 
 	freshOrgs, dueOrgs, coldOrgs = 150, 50, 100
 
@@ -79,6 +79,7 @@ func newOutage(t *testing.T) *outage {
 	o.idp = newProvider(t, authflowtest.Config{Refresh: authflowtest.OneTime})
 	s := newSite(t, o.idp)
 	s.onRedis(o.redis.URL)
+	s.yaml += "    timeouts: {token: 2s}\n"
 	o.replica = s.start()
 	seeds := newSeeder(t, s, o.replica)
 	fresh := orgsNamed("fresh", freshOrgs)
@@ -131,9 +132,10 @@ func (o *outage) recovers(t *testing.T) {
 	t.Logf("back: not in memory %v; POSTs at a time: %d", cold, o.idp.MaxConcurrent())
 	require.Equal(t, []string{"200"}, slices.Collect(maps.Keys(warm.outcomes(time.Time{}))))
 	require.Equal(t, []string{"200"}, slices.Collect(maps.Keys(cold.outcomes(back.Add(3*time.Second)))))
+	require.Eventually(t, func() bool { return o.idp.Count("refresh_token") >= posts+dueOrgs }, patience, pollTime)
 	require.Equal(t, posts+dueOrgs, o.idp.Count("refresh_token"), "one POST for each token that became due")
 	require.Empty(t, o.idp.Reuses())
 	for _, org := range o.due {
-		require.Equal(t, "active", o.status(org), org)
+		require.Eventually(t, func() bool { return o.status(org) == "active" }, patience, pollTime, org)
 	}
 }
