@@ -4,11 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
 	"time"
 )
 
 // wireVersion is the version of wireRecord that is written. A record of a higher version was written by a later release and
-// is left alone.
+// is left alone: it gets a higher one only if an earlier release could do harm with it. A field that can be left out needs none, for
+// releases keep the fields that they do not know.
 const wireVersion = 1
 
 // wireRecord is the plaintext of a sealed record. Grant, Generation and Revision are not in it: they stand beside the
@@ -60,7 +65,44 @@ func encodeRecord(r *Record) ([]byte, error) {
 	if err != nil {
 		return nil, errors.New("the record has a time that cannot be written") // nothing else in it can fail
 	}
-	return plain, nil
+	return appendLater(plain, r.later)
+}
+
+// wireNames are the names of wireRecord's fields.
+var wireNames = func() (names []string) {
+	for field := range reflect.TypeFor[wireRecord]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}()
+
+// laterFields returns the fields of a plaintext that this release does not know, nil if there are none. A name that differs from
+// one of ours in case only is one of ours: json reads it so.
+func laterFields(plain []byte) (map[string]json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(plain, &fields); err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(fields, func(name string, _ json.RawMessage) bool {
+		return slices.ContainsFunc(wireNames, func(ours string) bool { return strings.EqualFold(ours, name) })
+	})
+	if len(fields) == 0 {
+		return nil, nil
+	}
+	return fields, nil
+}
+
+// appendLater puts fields into a JSON object that has others.
+func appendLater(plain []byte, fields map[string]json.RawMessage) ([]byte, error) {
+	if len(fields) == 0 {
+		return plain, nil
+	}
+	more, err := json.Marshal(fields)
+	if err != nil {
+		return nil, errors.New("the record has fields of a later release that cannot be written")
+	}
+	return slices.Concat(plain[:len(plain)-1], []byte{','}, more[1:]), nil
 }
 
 // decodeRecord reads what encodeRecord wrote. Its errors contain nothing of the plaintext.
@@ -72,11 +114,36 @@ func decodeRecord(plain []byte, version Version) (*Record, error) {
 	if w.V < 1 || w.V > wireVersion {
 		return nil, fmt.Errorf("it has version %d, this release reads versions 1 to %d", w.V, wireVersion)
 	}
+	if !w.toUTC() {
+		return nil, errors.New("it has a time that cannot be written again")
+	}
+	later, err := laterFields(plain)
+	if err != nil {
+		return nil, errors.New("its plaintext cannot be parsed")
+	}
 	return &Record{
 		Grant: version.Grant, Generation: version.Generation, Revision: version.Revision, Write: w.Write,
 		Token:  Token{Access: w.Access, Refresh: w.Refresh, Type: w.Type, Expiry: w.Expiry},
 		Scopes: w.Scopes, Extra: w.Extra, Account: w.Account, Client: w.Client,
 		Connected: w.Connected, ConnectedBy: w.ConnectedBy, Refreshed: w.Refreshed, Used: w.Used, Forced: w.Forced, Due: w.Due,
-		Suspect: w.Suspect, Fence: w.Fence, Failure: w.Failure, Intent: w.Intent,
+		Suspect: w.Suspect, Fence: w.Fence, Failure: w.Failure, Intent: w.Intent, later: later,
 	}, nil
+}
+
+// toUTC says whether every time has a year that can be written, in UTC.
+func (w *wireRecord) toUTC() bool {
+	times := []*time.Time{&w.Expiry, &w.Connected, &w.Refreshed, &w.Used, &w.Forced, &w.Due}
+	if f := w.Failure; f != nil {
+		times = append(times, &f.At, &f.RetryAt)
+	}
+	if i := w.Intent; i != nil {
+		times = append(times, &i.Began, &i.Deadline)
+	}
+	for _, t := range times {
+		*t = t.UTC()
+		if year := t.Year(); year < 0 || year > 9999 {
+			return false
+		}
+	}
+	return true
 }
