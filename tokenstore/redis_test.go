@@ -30,6 +30,7 @@ func TestCluster(t *testing.T) {
 	cluster := storetest.StartCluster(t)
 	t.Run("keeps the contract", func(t *testing.T) { clusterKeepsTheContract(t, cluster) })
 	t.Run("counts what no replica has", func(t *testing.T) { clusterCountsUnreplicatedWrites(t, cluster) })
+	t.Run("is rekeyed on every node", func(t *testing.T) { clusterIsRekeyed(t, cluster) })
 	t.Run("keeps serving a shard that moves", func(t *testing.T) { clusterServesAMovingShard(t, cluster) })
 	t.Run("is unavailable without a node and comes back", func(t *testing.T) { clusterLosesANode(t, cluster) })
 }

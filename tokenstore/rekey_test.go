@@ -128,6 +128,38 @@ func TestRekeyLetsTheOldKeyGo(t *testing.T) {
 	})
 }
 
+func clusterIsRekeyed(t *testing.T, cluster *storetest.RedisCluster) {
+	const orgs = 40
+	old, err := tokenstore.NewRedis(t.Context(), tokenstore.RedisConfig{URL: cluster.URL, Keys: storetest.Keys(t)})
+	require.NoError(t, err)
+	for n := range orgs {
+		rec := storetest.Grant()
+		require.NoError(t, old.Save(t.Context(), orgSlot(fmt.Sprint("rekey-", n)), rec, tokenstore.Version{}))
+		if n%2 == 0 {
+			require.NoError(t, old.Delete(t.Context(), orgSlot(fmt.Sprint("rekey-", n)), rec.Version()))
+		}
+	}
+	require.NoError(t, old.Close())
+	newest := tokenstore.Key{ID: "newest", Bytes: []byte(strings.Repeat("n", 32))}
+	both, err := tokenstore.NewKeyring(newest, storetest.Key())
+	require.NoError(t, err)
+	s, err := tokenstore.NewRedis(t.Context(), tokenstore.RedisConfig{URL: cluster.URL, Keys: both})
+	require.NoError(t, err)
+	done, err := s.Rekey(t.Context())
+	require.NoError(t, err)
+	require.True(t, done.Complete)
+	require.GreaterOrEqual(t, done.Resealed, orgs)
+	back, err := tokenstore.NewKeyring(storetest.Key(), newest) // for the tests that follow
+	require.NoError(t, err)
+	again, err := tokenstore.NewRedis(t.Context(), tokenstore.RedisConfig{URL: cluster.URL, Keys: back})
+	require.NoError(t, err)
+	done, err = again.Rekey(t.Context())
+	require.NoError(t, err)
+	require.True(t, done.Complete)
+	require.GreaterOrEqual(t, done.Resealed, orgs)
+	require.NoError(t, errors.Join(s.Close(), again.Close()))
+}
+
 func TestRekeyLeavesAloneWhatDoesNotOpen(t *testing.T) {
 	onBoth(t, func(t *testing.T, open opener) {
 		open.with(t, []string{"old"}, func(s rekeyable) {
