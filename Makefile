@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 E2E := cmd/bifrost/e2e
 
-.PHONY: build test outage chaos fuzz check image demo deps-test deps-check deps-image
+.PHONY: build test outage chaos fuzz check simulate image demo deps-test deps-check deps-image
 
 build: ## the binary, ./bifrost
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bifrost ./cmd/bifrost
@@ -26,6 +26,12 @@ fuzz: ## every fuzz target, for FUZZTIME each: 5 minutes, unless it says otherwi
 CHAOS ?= 2m
 chaos: deps-test ## three replicas while everything fails that can, and the verdict on every connection lost
 	go test ./$(E2E) -run '^TestChaos$$' -count=1 -v -timeout 30m -chaos=$(CHAOS)
+
+EPISODES := 100000
+simulate: ## the refresh protocol under random faults: with those that pass, with answers destroyed, with crashes
+	go test -count=1 -timeout 2h -run TestSimulator -v ./authflow -sim.episodes $(EPISODES)
+	go test -count=1 -timeout 2h -run TestSimulator -v ./authflow -sim.episodes $(EPISODES) -sim.destroys
+	go test -count=1 -timeout 2h -run TestSimulator -v ./authflow -sim.episodes $(EPISODES) -sim.crashes
 
 # The manifests' test is never cached: the files that it reads lie outside its module.
 check: deps-check ## all that is not a test: format, vet, linters, manifests, alert rules
