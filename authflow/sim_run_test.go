@@ -104,14 +104,16 @@ func (s *simulation) backgroundLocked(fn func()) {
 
 // rest waits until nothing goes on in the background.
 func (s *simulation) rest() {
-	for {
+	for began := s.now(); ; pass(50 * time.Millisecond) {
 		s.mu.Lock()
 		busy := s.busy
 		s.mu.Unlock()
-		if busy == 0 {
+		switch {
+		case busy == 0:
 			return
+		case s.now()-began > time.Hour:
+			panic(fmt.Sprintf("seed %d: something does not end\n%s", s.plan.seed, s.history()))
 		}
-		pass(50 * time.Millisecond)
 	}
 }
 
