@@ -51,6 +51,8 @@ type flight struct {
 	done chan struct{} // closed when the following are set
 	snap *snapshot     // a snapshot worth having, if err is nil
 	err  error
+
+	over chan struct{} // closed when the flight is not under way any more: it may go on for a while after it has landed
 }
 
 // joinLocked counts those who wait for the outcome, with c.mu held. For them the flight passes in front of others that wait.
@@ -84,9 +86,10 @@ func (b *Broker) fly(ctx context.Context, c *conn, m *managed, why reason, seen 
 		b.joinLocked(f, why)
 		return f, nil
 	}
-	f := &flight{why: why, seen: seen, began: now, done: make(chan struct{}), hurry: make(chan struct{})}
+	f := &flight{why: why, seen: seen, began: now, done: make(chan struct{}), hurry: make(chan struct{}), over: make(chan struct{})}
 	if cur := c.snap.Load(); why != refreshByOperator && cur.valid(now) && (seen.rec == nil || newer(cur.rec, seen.rec)) {
 		f.land(cur, nil)
+		close(f.over)
 		return f, nil
 	}
 	if why == refreshRejected {
@@ -107,6 +110,7 @@ func (b *Broker) fly(ctx context.Context, c *conn, m *managed, why reason, seen 
 			c.mu.Lock()
 			c.flight = nil
 			c.mu.Unlock()
+			close(f.over)
 		}()
 		b.run(ctx, c, m, f)
 	})

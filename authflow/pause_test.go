@@ -90,6 +90,26 @@ func TestSweepLeavesAnUnknownOutcomeAlone(t *testing.T) {
 	})
 }
 
+// While a flight that has failed was still giving its lease back, an operator's refresh that would not have its outcome asked for
+// it over and over, without a pause.
+func TestOperatorWaitsForAFlightThatIsEnding(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		pass(2 * time.Hour)
+		failing := authflowtest.OAuthError(400, "temporarily_unavailable")
+		failing.Before = time.Second
+		w.provider.Misbehave(failing)
+		slow := func() { pass(300 * time.Millisecond) }
+		w.store.beforeLeft.Store(&slow)
+		go func() { _, _ = w.Token(t.Context(), slot("acme")) }() // it fails
+		pass(100 * time.Millisecond)
+		began := time.Now()
+		_, err := w.Refresh(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, time.Since(began), 1200*time.Millisecond)
+	})
+}
+
 func TestDisconnectRevokesAtTheProvider(t *testing.T) {
 	inWorld(t, rotating, func(t *testing.T, w *world) {
 		grant := w.connect("acme")

@@ -133,9 +133,15 @@ func (b *Broker) wait(ctx context.Context, m *managed, c *conn, why reason, seen
 		case f.err == nil:
 			seen = f.snap // so short-lived, on so busy a machine, that it has run out since
 		case why == refreshByOperator && f.why != why: // what held another's flight back does not hold back an operator's
-		case why == refreshByOperator && f.why != why && errors.Is(f.err, ErrReconnect): // it may not do what an operator may
 		case !errors.Is(f.err, errYielded): // a sweep that left the work to another replica, when nobody was waiting yet
 			return nil, f.err
+		}
+		select {
+		case <-f.over: // it may still be giving its lease back
+		case <-timer.C:
+			return nil, &Error{ErrPending, c.slot, "the refresh goes on", pendingHint}
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 }

@@ -241,6 +241,7 @@ type moody struct {
 	afterGet   atomic.Pointer[func()]                // called once, after the next read and before its answer
 	beforeSave atomic.Pointer[func()]                // the same for the next save,
 	afterSave  atomic.Pointer[func()]                // and when it has happened
+	beforeLeft atomic.Pointer[func()]                // the same when a lease is given back
 }
 
 func (m *moody) away() error {
@@ -341,6 +342,11 @@ func (m *moody) Renew(ctx context.Context, lease tokenstore.Lease, ttl time.Dura
 		return tokenstore.Lease{}, err
 	}
 	return m.Backend.Renew(ctx, lease, ttl)
+}
+
+func (m *moody) Release(ctx context.Context, lease tokenstore.Lease) error {
+	once(&m.beforeLeft)
+	return m.Backend.Release(ctx, lease)
 }
 
 func (m *moody) Put(ctx context.Context, id string, value []byte, life time.Duration) error {
