@@ -159,6 +159,17 @@ func (p *simPlan) drawFaults(r *rand.Rand) {
 	}
 }
 
+// postTime is how long one POST may take.
+func (p *simPlan) postTime() time.Duration {
+	switch p.class {
+	case authflow.OneTime:
+		return 30 * time.Second
+	case authflow.Rotating:
+		return min(20*time.Second, p.grace/3)
+	}
+	return 15 * time.Second
+}
+
 // within returns the window that t lies in.
 func within(windows []simWindow, t time.Duration) (simWindow, bool) {
 	for _, w := range windows {

@@ -52,6 +52,7 @@ type simTransport struct{ r *simReplica }
 // RoundTrip implements [http.RoundTripper].
 func (t simTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	r, ctx := t.r, req.Context()
+	began := r.now()
 	if !r.step("post") {
 		return nil, errSimDead
 	}
@@ -75,7 +76,7 @@ func (t simTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if form.Get("grant_type") != "refresh_token" {
 		return r.provider.Transport().RoundTrip(out)
 	}
-	p, b := t.sends(ctx, form.Get("refresh_token"))
+	p, b := t.sends(form.Get("refresh_token"), began+r.plan.postTime())
 	out.Header.Set(simHeader, strconv.Itoa(p.id))
 	r.provider.Misbehave(b)
 	res, err := t.answer(ctx, out, p)
@@ -90,11 +91,10 @@ func (t simTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // sends takes the POST down and draws how the provider and the network treat it.
-func (t simTransport) sends(ctx context.Context, refresh string) (*simPost, authflowtest.Behaviour) {
+func (t simTransport) sends(refresh string, deadline time.Duration) (*simPost, authflowtest.Behaviour) {
 	r := t.r
 	token, _ := r.provider.Lookup(refresh)
-	deadline, _ := ctx.Deadline()
-	p := &simPost{who: r, refresh: refresh, grant: token.Grant, outcome: onItsWay, deadline: deadline.Sub(r.began)}
+	p := &simPost{who: r, refresh: refresh, grant: token.Grant, outcome: onItsWay, deadline: deadline}
 	b := t.draw(p)
 	r.mu.Lock()
 	p.id, p.sent = len(r.posts)+1, r.now()
@@ -127,7 +127,7 @@ func (t simTransport) processed(p *simPost, a *authflowtest.Answer) {
 // draw decides on a fault. Answers that are merely late come before the POST's deadline, unless the network may destroy them.
 func (t simTransport) draw(p *simPost) (b authflowtest.Behaviour) {
 	r := t.r
-	left := p.deadline - r.now() - 500*time.Millisecond
+	left := p.deadline - r.now() - 3*time.Second // the time to declare the Intent and to look at the lease counts too
 	late := r.between("latency", time.Millisecond, 300*time.Millisecond)
 	if r.chance("slow", 0.1) {
 		late = r.between("latency", time.Second, 25*time.Second)
