@@ -30,6 +30,7 @@ type Broker struct {
 
 	integrations atomic.Pointer[map[string]*managed]
 	conns        sync.Map // tokenstore.Slot → *conn: the connections in use
+	newcomers    newcomers
 
 	mu      sync.Mutex    // guards the two fields below
 	running int           // goroutines that Wait waits for

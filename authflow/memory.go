@@ -130,7 +130,12 @@ func (b *Broker) conn(slot tokenstore.Slot) *conn {
 	if c, ok := b.conns.Load(slot); ok {
 		return c.(*conn)
 	}
-	actual, _ := b.conns.LoadOrStore(slot, &conn{slot: slot})
+	actual, known := b.conns.LoadOrStore(slot, &conn{slot: slot})
+	if !known {
+		if early, full := b.newcomers.add(slot); full {
+			b.dismiss(early)
+		}
+	}
 	return actual.(*conn)
 }
 
@@ -206,6 +211,8 @@ func (b *Broker) fit(c *conn, m *managed, snap *snapshot) *snapshot {
 	return fresh
 }
 
+const bearer = "Bearer "
+
 func newSnapshot(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) *snapshot {
 	s := &snapshot{in: in, rec: rec}
 	if rec == nil {
@@ -215,7 +222,11 @@ func newSnapshot(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) 
 	if in.Format != nil {
 		s.header = in.Format(rec.Token.Access)
 	} else {
-		s.header = "Bearer " + rec.Token.Access
+		// One string for both: access tokens are most of what memory holds.
+		s.header = bearer + rec.Token.Access
+		lean := *rec
+		lean.Token.Access = s.header[len(bearer):]
+		s.rec = &lean
 	}
 	ep, err := in.Resolve(slot.Org)
 	s.foreign = err != nil || rec.Client != fingerprint(in, ep)
@@ -343,23 +354,4 @@ func regressed(stored, known *tokenstore.Record) bool {
 		return true
 	}
 	return stored.Grant == known.Grant && stored.Generation < known.Generation
-}
-
-// evict lets connections leave memory that nobody has used for a while. One with a flight stays: it may hold the only copy
-// of a token.
-func (b *Broker) evict(now time.Time) {
-	b.conns.Range(func(slot, v any) bool {
-		c := v.(*conn)
-		keep := keepUsed
-		if s := c.snap.Load(); s == nil || s.rec == nil {
-			keep = keepAbsent
-		}
-		c.mu.Lock()
-		busy := c.flight != nil || c.read != nil || now.Before(c.quietUntil)
-		c.mu.Unlock()
-		if !busy && now.Sub(time.Unix(c.used.Load(), 0)) > keep {
-			b.conns.CompareAndDelete(slot, v)
-		}
-		return true
-	})
 }

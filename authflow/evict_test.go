@@ -1,0 +1,33 @@
+package authflow
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+func TestOrgsThatACallerMakesUpAreBounded(t *testing.T) {
+	var b Broker
+	real := tokenstore.Slot{Integration: "graph", Org: "real"}
+	b.conn(real).snap.Store(&snapshot{rec: &tokenstore.Record{}})
+	reading := tokenstore.Slot{Integration: "graph", Org: "reading"}
+	b.conn(reading).read = &read{}
+	for i := range newcomersMax + 1000 {
+		b.conn(tokenstore.Slot{Integration: "graph", Org: tokenstore.Org(fmt.Sprint("made-up-", i))})
+	}
+	there := 0
+	b.conns.Range(func(any, any) bool {
+		there++
+		return true
+	})
+	require.Equal(t, newcomersMax+2, there)
+	for _, slot := range []tokenstore.Slot{real, reading} {
+		_, ok := b.conns.Load(slot)
+		require.True(t, ok, "%s", slot)
+	}
+	_, ok := b.conns.Load(tokenstore.Slot{Integration: "graph", Org: "made-up-0"})
+	require.False(t, ok, "the earliest leave")
+}
