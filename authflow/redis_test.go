@@ -1,17 +1,14 @@
 package authflow_test
 
 import (
-	"context"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
-	"github.com/bifrost-proxy/bifrost/tokenstore"
 	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
 
@@ -27,27 +24,10 @@ func newCluster(t *testing.T, n int) *cluster {
 		redis:    storetest.StartRedis(t),
 		provider: authflowtest.New(t, authflowtest.Config{Refresh: authflowtest.OneTime, Lifetime: time.Second}),
 	}
-	secret := c.provider.ClientSecret()
 	for range n {
-		b, err := authflow.New(authflow.Config{
-			Store: storetest.OpenRedis(t, c.redis.URL),
-			Integrations: []*authflow.Integration{{
-				Name: "graph", ClientID: c.provider.ClientID(), ClientSecret: func() string { return secret },
-				Refresh: authflow.OneTime, Fallback: true,
-				Resolve: func(tokenstore.Org) (authflow.Endpoints, error) {
-					return authflow.Endpoints{TokenURL: c.provider.TokenURL}, nil
-				},
-			}},
-			PublicURL: "https://bifrost.test",
-			Metrics:   prometheus.NewRegistry(),
-		})
-		require.NoError(t, err)
-		t.Cleanup(func() { require.NoError(t, b.Wait(context.Background())) })
-		c.replicas = append(c.replicas, b)
+		c.replicas = append(c.replicas, c.broker(t, c.redis.URL))
 	}
-	issued := c.provider.Issue("acme")
-	_, err := c.replicas[0].Import(t.Context(), slot("acme"), issued.Refresh, "tester")
-	require.NoError(t, err)
+	c.adopt(t, slot("acme"))
 	return c
 }
 

@@ -51,7 +51,8 @@ func (e *redisEngine) listen(ctx context.Context, begun func(), changed func(Slo
 			asked = true
 			continue
 		}
-		if err != nil {
+		_, answer := errors.AsType[redis.Error](err) // a server whose disk fails answers a ping so, and goes on publishing
+		if err != nil && !(answer && standing) {
 			return
 		}
 		asked = false

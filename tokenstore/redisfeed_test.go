@@ -36,6 +36,25 @@ func TestAWatcherIsToldThatItMayHaveMissedSomething(t *testing.T) {
 	}
 }
 
+// A server whose disk fails answers every ping with an error.
+func TestAWatchOutlivesADiskThatFails(t *testing.T) {
+	server := storetest.StartFaultyRedis(t)
+	s := storetest.OpenRedis(t, server.URL)
+	w := watch(t, s)
+	w.hears(t, s)
+	for _, fault := range storetest.RedisFaults() {
+		if fault.Name == "without a disk" {
+			fault.Break(server)
+			broken := time.Now()
+			require.Error(t, direct(t, server).Ping(t.Context()).Err())
+			require.Eventually(t, func() bool { return time.Since(broken) > 2500*time.Millisecond }, 5*time.Second, 10*time.Millisecond)
+			fault.Mend(server)
+		}
+	}
+	w.hears(t, s)
+	require.NotContains(t, w.heard(), tokenstore.Slot{})
+}
+
 // A watcher that could not subscribe at once has missed what was published until then.
 func TestAWatcherThatComesLateIsToldSo(t *testing.T) {
 	server := storetest.StartRedis(t, "--appendfsync", "always")

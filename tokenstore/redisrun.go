@@ -53,9 +53,14 @@ func redisError(err error) error {
 	switch {
 	case errors.Is(err, ErrUnavailable), errors.Is(err, ErrUnreadable):
 		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return errSlow
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return &UnreadableError{Reason: "its key holds something else"}
 	default:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 }
+
+// errSlow stands for a deadline, which as a rule is ours: it must not look like the caller's.
+var errSlow = fmt.Errorf("%w: redis does not answer in time", ErrUnavailable)
