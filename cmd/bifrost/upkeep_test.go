@@ -104,9 +104,15 @@ func TestABackupIsRestored(t *testing.T) {
 	}
 	require.Len(t, idp.Posts(), posts, "no refresh token was sent again")
 	s.vars["BIFROST_SERVER"] = "http://" + s.auth
-	out, stderr, code := s.command(t, "refresh", "graph", "idle")
+	out, stderr, code := s.command(t, "status")
+	require.Equal(t, 0, code, stderr)
+	require.Regexp(t, `graph +idle +expiring .*the store is a copy`, out, "it says what to do")
+	out, stderr, code = s.command(t, "refresh", "graph", "idle")
 	require.Equal(t, 0, code, stderr)
 	require.Contains(t, out, "active")
+	out, stderr, code = s.command(t, "status")
+	require.Equal(t, 0, code, stderr)
+	require.Regexp(t, `graph +idle +active .* -\n`, out)
 
 	r.signal(t, syscall.SIGTERM)
 	require.Equal(t, 0, r.exit(t))
