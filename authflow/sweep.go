@@ -24,7 +24,13 @@ const (
 // ends. It returns when all that it started has ended, except flights: see [Broker.Wait].
 func (b *Broker) Run(ctx context.Context) {
 	var all sync.WaitGroup
-	all.Go(func() { b.store.Watch(ctx, b.changed) })
+	s := newSweeper(b)
+	all.Go(func() {
+		b.store.Watch(ctx, func(slot tokenstore.Slot) {
+			b.changed(slot)
+			s.share.take(slot)
+		})
+	})
 	all.Go(func() { every(ctx, gaugesEvery, func() { b.gauge(ctx) }) })
 	all.Go(func() {
 		every(ctx, evictEvery, func() {
@@ -32,7 +38,6 @@ func (b *Broker) Run(ctx context.Context) {
 			b.breakers.forget(time.Now())
 		})
 	})
-	s := newSweeper(b)
 	all.Go(func() { every(ctx, sweepEvery, func() { s.sweep(ctx, &all) }) })
 	all.Wait()
 }
@@ -63,6 +68,7 @@ type sweeper struct {
 	b     *Broker
 	batch int        // how many connections the next sweep looks at
 	turns *admission // places for the sweep's refreshes, beside the one that every refresh needs
+	share share
 
 	mu     sync.Mutex // guards what follows
 	busy   map[group]bool
@@ -153,6 +159,8 @@ func (s *sweeper) end(of group) {
 func (s *sweeper) refresh(ctx context.Context, of group, slots []tokenstore.Slot) {
 	var all sync.WaitGroup
 	defer all.Wait()
+	s.share.list(slots)
+	defer s.share.forget(slots)
 	for _, slot := range slots {
 		turn := new(place)
 		if _, err := s.turns.enter(ctx, turn, of.integration, of.url, nil); err != nil {
@@ -161,6 +169,10 @@ func (s *sweeper) refresh(ctx context.Context, of group, slots []tokenstore.Slot
 		if s.b.breakers.closedFor(of.url, time.Now()) > 0 {
 			turn.leave()
 			return
+		}
+		if !s.share.take(slot) {
+			turn.leave()
+			continue
 		}
 		all.Go(func() {
 			defer turn.leave()
