@@ -28,7 +28,7 @@ func (v *chaosVerdict) explain(org string, rec *tokenstore.Record) (chaosLoss, b
 		until = again.began
 	}
 	loss := chaosLoss{at: first.began}
-	proven := v.proveWriteLost(&loss, first, again, until) || v.proveCrash(&loss, first, until)
+	proven := v.proveCrash(&loss, first, until) || v.proveWriteLost(&loss, first, again, until)
 	if !proven {
 		loss.proof = fmt.Sprintf("%s got a token at %s that the store does not have", first.node, v.chaos.timeline.since(first.processed))
 	}

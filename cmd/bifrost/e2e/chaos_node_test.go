@@ -26,6 +26,7 @@ type chaosNode struct {
 	mu         sync.Mutex // guards what follows
 	lives      []*chaosLife
 	goroutines int // the most that were seen
+	memory     int // likewise, in KiB
 }
 
 // chaosLife is one process.
@@ -138,32 +139,45 @@ func (n *chaosNode) terminate() {
 	}
 }
 
-// watch looks at the number of goroutines now and then.
+// watch looks now and then at what the processes use.
 func (n *chaosNode) watch(ctx context.Context) {
 	for wait(ctx, 500*time.Millisecond) {
-		resp, err := n.client.Get(n.ops + "/metrics")
-		if err != nil {
-			continue
-		}
-		for line := range lines(resp.Body) {
-			if value, ok := strings.CutPrefix(line, "go_goroutines "); ok {
-				count, _ := strconv.Atoi(value)
-				n.mu.Lock()
-				n.goroutines = max(n.goroutines, count)
-				n.mu.Unlock()
-			}
-		}
-		_ = resp.Body.Close() // it has been read
+		memory := n.life().peakMemory()
+		goroutines := n.countGoroutines()
+		n.mu.Lock()
+		n.memory, n.goroutines = max(n.memory, memory), max(n.goroutines, goroutines)
+		n.mu.Unlock()
 	}
 }
 
-// maxRSS returns the most memory that one of the processes had, in bytes.
-func (n *chaosNode) maxRSS() int64 {
-	most := int64(0)
-	for _, life := range n.lives {
-		if usage, ok := life.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			most = max(most, usage.Maxrss*1024)
+func (n *chaosNode) countGoroutines() int {
+	resp, err := n.client.Get(n.ops + "/metrics")
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	for line := range lines(resp.Body) {
+		if value, ok := strings.CutPrefix(line, "go_goroutines "); ok {
+			count, _ := strconv.Atoi(value)
+			return count
 		}
 	}
-	return most
+	return 0
+}
+
+// peakMemory returns the most resident memory that the process has had, in KiB. What the system tells of it at its end counts
+// the test's own memory, from which it was forked.
+func (l *chaosLife) peakMemory() int {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/status", l.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	for line := range lines(file) {
+		if value, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kib, _ := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(value, "kB")))
+			return kib
+		}
+	}
+	return 0
 }

@@ -115,6 +115,9 @@ func (v *chaosVerdict) connections() {
 		}
 		causes[loss.cause]++
 		v.t.Logf("%s needs a new consent since %s. %s: %s", org, v.chaos.timeline.since(loss.at), loss.cause, loss.proof)
+		if loss.cause == writeLost {
+			v.t.Logf("the history of %s\n%s", org, v.history(org)) // a poster that lives should have written it back
+		}
 	}
 	for _, reuse := range v.idp.Reuses() {
 		if _, known := v.lost[reuse.Token.User]; !known {
