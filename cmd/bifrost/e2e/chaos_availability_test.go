@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -107,6 +109,9 @@ func (v *chaosVerdict) processes() {
 		}
 		for i, life := range n.lives {
 			text := life.stderr.String()
+			if *chaosLogs != "" {
+				v.check(os.WriteFile(filepath.Join(*chaosLogs, fmt.Sprintf("%s-%d.log", n.name, i)), []byte(text), 0o600))
+			}
 			for _, bad := range []string{"panic", "DATA RACE", "CANARY", v.key} {
 				if at := strings.Index(text, bad); at >= 0 {
 					v.t.Errorf("process %d of %s wrote what it must not: …%s…", i, n.name, text[max(0, at-200):min(len(text), at+500)])

@@ -64,11 +64,12 @@ func (v *chaosVerdict) lastPost(org string) (last time.Time) {
 	return last
 }
 
-// acknowledgement returns when the poster logged that the outcome of its POST was stored.
-func (v *chaosVerdict) acknowledgement(post *chaosPost) (time.Time, bool) {
+// acknowledgement returns when the poster logged that the outcome of its POST was stored, if it did before the token was
+// POSTed again.
+func (v *chaosVerdict) acknowledgement(post *chaosPost, until time.Time) (time.Time, bool) {
 	for _, l := range v.logs[post.org] {
 		// The provider's first token was imported: its generation is one higher than ours.
-		if l.node == post.node && strings.Contains(l.text, stored) && l.generation == int64(post.generation) && l.at.After(post.began) {
+		if l.node == post.node && strings.Contains(l.text, stored) && l.generation == int64(post.generation) && l.at.After(post.began) && l.at.Before(until) {
 			return l.at, true
 		}
 	}
@@ -77,7 +78,7 @@ func (v *chaosVerdict) acknowledgement(post *chaosPost) (time.Time, bool) {
 
 // proveWriteLost proves that a failover lost the token that was stored, or the Intent that had been stored before the POST.
 func (v *chaosVerdict) proveWriteLost(loss *chaosLoss, first, again *chaosPost, until time.Time) bool {
-	at, acknowledged := v.acknowledgement(first)
+	at, acknowledged := v.acknowledgement(first, until)
 	what := "the token"
 	if !acknowledged {
 		at, what = first.began, "the announcement of the POST"
@@ -101,7 +102,7 @@ func (v *chaosVerdict) proveWriteLost(loss *chaosLoss, first, again *chaosPost, 
 // proveCrash proves that the poster was killed, or stood still for longer than its Intent lasts, before it could store the
 // answer.
 func (v *chaosVerdict) proveCrash(loss *chaosLoss, first *chaosPost, until time.Time) bool {
-	if _, acknowledged := v.acknowledgement(first); acknowledged || first.status != 200 {
+	if _, acknowledged := v.acknowledgement(first, until); acknowledged || first.status != 200 {
 		return false
 	}
 	life := v.lifeOf(first)

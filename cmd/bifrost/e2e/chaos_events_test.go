@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,29 +27,40 @@ func (c *chaos) wreck(d time.Duration) {
 	defer cancel()
 	var all sync.WaitGroup
 	all.Go(func() {
-		c.repeat(ctx, "replicas", time.Second, 2500*time.Millisecond, []func(*rand.Rand, *chaosNode){
-			c.killNode, c.stopNode, c.restartNode, c.cutFromRedis, c.refuseRedis, c.slowRedis, c.cutFromProvider, c.slowProvider,
-			c.killNode, c.stopNode,
+		c.repeat(ctx, "replicas", time.Second, 2500*time.Millisecond, []chaosEvent{
+			{"kill", c.killNode}, {"stop", c.stopNode}, {"restart", c.restartNode}, {"cut-redis", c.cutFromRedis},
+			{"refuse-redis", c.refuseRedis}, {"slow-redis", c.slowRedis}, {"cut-provider", c.cutFromProvider},
+			{"slow-provider", c.slowProvider}, {"kill", c.killNode}, {"stop", c.stopNode},
 		})
 	})
 	all.Go(func() {
-		c.repeat(ctx, "redis", 2*time.Second, 9*time.Second, []func(*rand.Rand, *chaosNode){
-			c.orderFailover, c.killPrimary, c.pauseShortly, c.pausePrimary,
+		c.repeat(ctx, "redis", 2*time.Second, 9*time.Second, []chaosEvent{
+			{"failover", c.orderFailover}, {"kill-primary", c.killPrimary}, {"hiccup", c.pauseShortly}, {"stop-primary", c.pausePrimary},
 		})
 	})
 	all.Go(func() { c.revoke(ctx) })
 	all.Wait()
 }
 
+// chaosEvent is something that goes wrong.
+type chaosEvent struct {
+	name    string
+	happens func(*rand.Rand, *chaosNode)
+}
+
 // repeat draws from the events until ctx ends, every one as often as the others, with a pause of gap to twice that in between.
-func (c *chaos) repeat(ctx context.Context, who string, first, gap time.Duration, events []func(*rand.Rand, *chaosNode)) {
+func (c *chaos) repeat(ctx context.Context, who string, first, gap time.Duration, events []chaosEvent) {
+	events = slices.DeleteFunc(events, func(e chaosEvent) bool { return *chaosOnly != "" && !strings.Contains(*chaosOnly, e.name) })
+	if len(events) == 0 {
+		return
+	}
 	random := c.random(who)
 	var bag []int
 	for pause := first; wait(ctx, pause); pause = gap + upTo(random, gap) {
 		if len(bag) == 0 {
 			bag = random.Perm(len(events))
 		}
-		events[bag[0]](random, c.nodes[random.IntN(len(c.nodes))])
+		events[bag[0]].happens(random, c.nodes[random.IntN(len(c.nodes))])
 		bag = bag[1:]
 	}
 }

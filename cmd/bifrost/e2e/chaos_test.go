@@ -14,6 +14,8 @@ import (
 var (
 	chaosTime = flag.Duration("chaos", 20*time.Second, "how long TestChaos goes on; `make chaos` says 2m")
 	chaosSeed = flag.Uint64("chaos.seed", 0, "seed of TestChaos's random events; 0: a new one")
+	chaosOnly = flag.String("chaos.only", "", "names of TestChaos's events, the others do not happen; empty: all do")
+	chaosLogs = flag.String("chaos.logs", "", "folder for the logs of TestChaos's processes")
 )
 
 // What is at stake, and the timing that follows from it. A one-time token's Intent counts as live for tokenTime + 5 s; the lease
