@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	clientsPerNode = 4
-	clientPause    = 15 * time.Millisecond
+	requestEvery = 8 * time.Millisecond // at each replica
+	requestsMost = 2000                 // waiting at each replica; more clients would not ask more
 )
 
 // chaosRequest is one request of a client and how it went.
@@ -20,26 +20,39 @@ type chaosRequest struct {
 	outcome      string
 }
 
-// load starts clients that call the API for random orgs until ctx ends, each through one replica, so that those who wait for a
-// replica that stands still do not keep the others from being asked.
+// load has clients call the API for random orgs until ctx ends. They come at a steady rate, however long those before them have to
+// wait: what a replica does behind its requests it does also while others wait.
 func (c *chaos) load(ctx context.Context, clients *sync.WaitGroup) {
 	for _, n := range c.nodes {
 		clients.Go(func() { n.watch(ctx) })
-		for i := range clientsPerNode {
-			random := c.random(n.name + string(rune('a'+i)))
-			clients.Go(func() {
-				for wait(ctx, clientPause) {
-					request := n.get(ctx, c.orgs[random.IntN(len(c.orgs))])
-					if ctx.Err() != nil {
-						return // it was cut off
-					}
-					c.mu.Lock()
-					c.requests = append(c.requests, request)
-					c.mu.Unlock()
+		random := c.random(n.name)
+		clients.Go(func() {
+			waiting := make(chan struct{}, requestsMost)
+			for wait(ctx, requestEvery) {
+				org := c.orgs[random.IntN(len(c.orgs))]
+				select {
+				case waiting <- struct{}{}:
+				default:
+					continue
 				}
-			})
-		}
+				clients.Go(func() {
+					defer func() { <-waiting }()
+					c.request(ctx, n, org)
+				})
+			}
+		})
 	}
+}
+
+// request makes one and takes down how it went.
+func (c *chaos) request(ctx context.Context, n *chaosNode, org string) {
+	request := n.get(ctx, org)
+	if ctx.Err() != nil {
+		return // it was cut off
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests = append(c.requests, request)
 }
 
 // get asks the API for an org.
