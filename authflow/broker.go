@@ -29,7 +29,8 @@ type Broker struct {
 	health   health
 
 	integrations atomic.Pointer[map[string]*managed]
-	conns        sync.Map // tokenstore.Slot → *conn: the connections in use
+	conns        sync.Map      // tokenstore.Slot → *conn: the connections in use
+	missed       chan struct{} // holds one word that the Feed may have missed something: see recheck
 	newcomers    newcomers
 
 	mu      sync.Mutex    // guards the two fields below
@@ -68,6 +69,7 @@ func New(cfg Config) (*Broker, error) {
 		metrics:  newMetrics(cfg.Metrics),
 		posts:    newAdmission(postsAll, postsEach, waitingMax),
 		urged:    newAdmission(urgedAll, urgedEach, waitingMax),
+		missed:   make(chan struct{}, 1),
 	}
 	return b, b.SetIntegrations(cfg.Integrations)
 }

@@ -43,14 +43,14 @@ func (b *Broker) dismiss(slot tokenstore.Slot) {
 }
 
 // evict lets connections leave memory that nobody has used for a while. One with a flight stays: it may hold the only copy
-// of a token.
+// of a token. So does one that was refreshed lately, by the sweep perhaps: see recheck.
 func (b *Broker) evict(now time.Time) {
 	b.conns.Range(func(slot, v any) bool {
 		c, keep := v.(*conn), keepUsed
 		if c.absent() {
 			keep = keepAbsent
 		}
-		if !c.busy(now) && now.Sub(time.Unix(c.used.Load(), 0)) > keep {
+		if !c.busy(now) && !c.snap.Load().changedSince(now.Add(-lately)) && now.Sub(time.Unix(c.used.Load(), 0)) > keep {
 			b.conns.CompareAndDelete(slot, v)
 		}
 		return true

@@ -283,7 +283,7 @@ func (b *Broker) learn(c *conn, m *managed, rec *tokenstore.Record, err error, e
 	known := c.snap.Load()
 	if known != nil && known.rec != nil && !errors.Is(err, tokenstore.ErrDeleted) && regressed(rec, known.rec) {
 		if c.epoch.Load() == epoch {
-			b.spawn(func() { b.writeBack(c, known.rec, rec) })
+			b.spawn(func() { b.writeBack(c, m, known.rec, rec) })
 		}
 		return known
 	}
@@ -345,13 +345,4 @@ func (c *conn) doubt() {
 	defer c.mu.Unlock()
 	c.epoch.Add(doubted)
 	c.checked.Store(0)
-}
-
-// regressed tells whether the store holds less than was known to be stored: no record at all, or an earlier generation of
-// the same grant.
-func regressed(stored, known *tokenstore.Record) bool {
-	if stored == nil {
-		return true
-	}
-	return stored.Grant == known.Grant && stored.Generation < known.Generation
 }

@@ -90,9 +90,9 @@ func (b *Broker) put(ctx context.Context, slot tokenstore.Slot, next *tokenstore
 		case stored.Write == next.Write:
 			next.Revision = stored.Revision
 			return next, nil
-		case stored.Grant != next.Grant, !newer(next, stored):
+		case stored.Grant == next.Grant && !newer(next, stored), stored.Grant != next.Grant && !regressed(stored, next):
 			return stored, nil
-		default: // the parent was amended meanwhile: its use was noted, or an Intent; or redeemed twice, and ours under the later lease
+		default: // the parent was amended meanwhile; or redeemed twice, and ours under the later lease; or the store has gone back
 			if stored.Used.After(next.Used) {
 				next.Used = stored.Used
 			}
@@ -149,32 +149,5 @@ func (b *Broker) noteUse(ctx context.Context, c *conn, m *managed, rec *tokensto
 	})
 	if err != nil && !errors.Is(err, tokenstore.ErrConflict) {
 		b.log.Debug("a use was not noted; the next one will be", "connection", c.slot.String(), "error", err)
-	}
-}
-
-// restore writes a newer record back over what a store that has gone back holds (nil: nothing), and returns it.
-func (b *Broker) restore(ctx context.Context, slot tokenstore.Slot, known, stored *tokenstore.Record) (*tokenstore.Record, error) {
-	next := *known
-	var prev tokenstore.Version
-	if stored != nil {
-		prev = stored.Version()
-	}
-	if err := b.save(ctx, slot, &next, prev); err != nil {
-		return nil, err
-	}
-	b.log.Warn("the store had lost a newer token; it is written back", "connection", slot.String(), "generation", next.Generation)
-	return &next, nil
-}
-
-// writeBack is restore behind a request. While a flight is under way, the flight does it.
-func (b *Broker) writeBack(c *conn, known, stored *tokenstore.Record) {
-	c.mu.Lock()
-	busy := c.flight != nil
-	c.mu.Unlock()
-	if busy {
-		return
-	}
-	if _, err := b.restore(context.Background(), c.slot, known, stored); err != nil {
-		b.log.Debug("a lost token was not written back yet", "connection", c.slot.String(), "error", err)
 	}
 }

@@ -3,6 +3,7 @@ package authflow_test
 import (
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -85,6 +86,7 @@ func TestClientThatIsAcceptedAgainIsSoForAllReplicas(t *testing.T) {
 		pass(61 * time.Second)
 		for i, b := range []*authflow.Broker{w.Broker, second, w.Broker, second} {
 			w.use(b, orgs[i])
+			synctest.Wait() // until the others are told
 		}
 	})
 }

@@ -43,7 +43,9 @@ func TestSuspectRefreshTokenIsNotUsedWithoutAnOperator(t *testing.T) {
 				require.ErrorIs(t, err, authflow.ErrReconnect)
 				require.Contains(t, asError(t, err).Detail, "refresh the connection")
 				require.Equal(t, authflow.NeedsReconnect, w.status("acme").Status)
+				acquires := w.store.acquires.Load()
 				pass(3 * time.Hour)
+				require.Equal(t, acquires, w.store.acquires.Load(), "nor does the sweep look again and again")
 				require.Zero(t, posts())
 
 				seen, err = w.Refresh(t.Context(), slot("acme"))
@@ -64,7 +66,7 @@ func TestOperatorsWordCountsWhileARequestHasStartedARefresh(t *testing.T) {
 	inWorld(t, rotating, func(t *testing.T, w *world) {
 		w.connect("acme")
 		w.edit("acme", func(rec *tokenstore.Record) {
-			rec.Intent = &tokenstore.Intent{Holder: "gone", Began: time.Now(), Deadline: time.Now().Add(2*time.Hour + 5*time.Second)}
+			rec.Intent = &tokenstore.Intent{Holder: "gone", Began: time.Now(), Deadline: time.Now().Add(2*time.Hour + 12*time.Second)}
 		})
 		pass(2 * time.Hour)
 		go func() { _, _ = w.Token(t.Context(), slot("acme")) }() // it waits for the holder that is gone

@@ -31,6 +31,7 @@ func (b *Broker) Run(ctx context.Context) {
 			s.share.take(slot)
 		})
 	})
+	all.Go(func() { b.recheck(ctx) })
 	all.Go(func() { every(ctx, gaugesEvery, func() { b.gauge(ctx) }) })
 	all.Go(func() {
 		every(ctx, evictEvery, func() {
@@ -53,13 +54,6 @@ func every(ctx context.Context, d time.Duration, fn func()) {
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// changed is the Feed's word that a Slot has changed: if it is in memory, its next use asks the store.
-func (b *Broker) changed(slot tokenstore.Slot) {
-	if c, ok := b.conns.Load(slot); ok {
-		c.(*conn).doubt()
 	}
 }
 

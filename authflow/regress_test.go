@@ -1,0 +1,126 @@
+package authflow_test
+
+import (
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// stored returns acme's record.
+func (w *world) stored() *tokenstore.Record {
+	w.Helper()
+	rec, err := w.store.Get(w.Context(), slot("acme"))
+	require.NoError(w, err)
+	return rec
+}
+
+// failover has the store go back to old, and the Feed say that it was cut off.
+func (w *world) failover(old *tokenstore.Record) {
+	w.store.goneBack.Store(old)
+	(*w.store.feed.Load())(tokenstore.Slot{})
+	pass(2 * time.Second) // a look that something else has overtaken is repeated after a second
+}
+
+func TestLostTokenIsWrittenBackWithoutARequest(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.sweep(w.Broker)
+		old := w.stored()
+		pass(55 * time.Minute) // the sweep has refreshed it: no request has ever used it
+		fresh := w.stored()
+		require.EqualValues(t, 2, fresh.Generation)
+		pass(time.Minute)
+		w.failover(old)
+		require.Equal(t, fresh.Token.Access, w.stored().Token.Access)
+		pass(2 * time.Hour)
+		w.use(w.Broker, "acme")
+		w.oncePerToken()
+	})
+}
+
+func TestLostTokenIsWrittenBackWhenTheStoreAnswersAgain(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.sweep(w.Broker)
+		old := w.stored()
+		_, err := w.Refresh(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		w.store.down.Store(true)
+		w.failover(old)
+		pass(20 * time.Second)
+		w.store.down.Store(false)
+		pass(3 * time.Second)
+		require.EqualValues(t, 2, w.stored().Generation)
+	})
+}
+
+func TestLostVerdictIsWrittenBack(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.sweep(w.Broker)
+		synctest.Wait()
+		old := w.stored()
+		w.provider.Misbehave(authflowtest.OAuthError(http.StatusBadRequest, "invalid_grant"))
+		_, err := w.Refresh(t.Context(), slot("acme"))
+		require.ErrorIs(t, err, authflow.ErrReconnect)
+		w.failover(old)
+		require.Equal(t, authflow.NeedsReconnect, w.status("acme").Status)
+	})
+}
+
+func TestLostGrantIsWrittenBackAndAnEarlierOneIsNot(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.sweep(w.Broker)
+		synctest.Wait()
+		old := w.stored()
+		pass(time.Minute)
+		second := w.connect("acme")
+		w.failover(old)
+		require.Equal(t, second, w.token(w.use(w.Broker, "acme")).Grant)
+		require.NotEqual(t, old.Grant, w.stored().Grant)
+
+		other, _ := w.replica()
+		third := w.connect("acme") // elsewhere: the other replica knows the second grant alone
+		w.use(other, "acme")
+		pass(time.Minute)
+		require.Equal(t, third, w.token(w.use(other, "acme")).Grant)
+	})
+}
+
+func TestRefreshUnderWayKeepsALostGrant(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		old := w.stored()
+		pass(time.Minute)
+		second := w.connect("acme")
+		cred, err := w.duringRefresh(func() { w.store.goneBack.Store(old) })
+		require.NoError(t, err)
+		require.Equal(t, second, w.alive(cred).Grant)
+		require.Equal(t, second, w.token(w.use(w.Broker, "acme")).Grant)
+	})
+}
+
+func TestReconnectAfterADisconnectIsNoStoreThatHasGoneBack(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		second, _ := w.replica()
+		w.sweep(second)
+		for range 3 {
+			pass(time.Hour)
+			w.use(second, "acme")
+		}
+		pass(6 * time.Second) // it believes its memory no more
+		require.NoError(t, w.Disconnect(t.Context(), slot("acme"), "tester"))
+		grant := w.connect("acme") // its writes are counted from one again
+		w.failover(nil)
+		require.Equal(t, grant, w.token(w.use(second, "acme")).Grant)
+	})
+}
