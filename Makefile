@@ -18,7 +18,7 @@ test: deps-test ## everything, with the race detector
 	go test -race ./...
 
 outage: deps-test ## Redis away for a minute under load, and ten thousand tokens that expire together, with the numbers
-	go test ./$(E2E) -run 'TestStoreOutage|TestHerd|TestRedisKilled' -v -count=1 -outage 1m
+	go test ./$(E2E) -run 'TestStoreOutage|TestHerd|TestRedisKilled|TestProviderInTrouble|TestExpiredClientSecret' -v -count=1 -outage 1m
 
 fuzz: ## every fuzz target, for FUZZTIME each: 5 minutes, unless it says otherwise
 	.ci/fuzz
