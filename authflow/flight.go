@@ -45,6 +45,8 @@ type flight struct {
 	hurry   chan struct{} // closed when an operator joins,
 	hurried bool          // and this set; the conn's mu guards it
 
+	leased atomic.Bool // it holds the lease: what the store has lost, it writes back itself
+
 	fence int64 // of the lease under which it POSTs; only the flight's own goroutine uses it
 	down  bool  // the same
 
@@ -141,11 +143,13 @@ func (b *Broker) run(ctx context.Context, c *conn, m *managed, f *flight) {
 		switch {
 		case err == nil:
 			f.fence = lease.Fence
+			f.leased.Store(true)
 			next := changed
 			for next == changed {
 				next = b.refreshLeased(ctx, c, m, f, &lease)
 			}
 			f.leave()
+			f.leased.Store(false)
 			b.release(lease)
 			if next == landed {
 				return

@@ -46,9 +46,10 @@ func (b *Broker) restore(ctx context.Context, slot tokenstore.Slot, known, store
 	return &next, nil
 }
 
-// writeBack is restore behind a request. While a flight is under way, the flight does it.
+// writeBack is restore behind a request. A flight that holds the lease does it itself; one that waits for the lease may wait for
+// long, and is no reason not to.
 func (b *Broker) writeBack(c *conn, m *managed, known, stored *tokenstore.Record) {
-	if c.flying() != nil {
+	if f := c.flying(); f != nil && f.leased.Load() {
 		return
 	}
 	epoch := c.epoch.Load()
