@@ -60,6 +60,10 @@ func (b *Broker) usable(ctx context.Context, m *managed, slot tokenstore.Slot) (
 	}
 	now := time.Now()
 	c.touch(now)
+	if m.AccessDies && snap.valid(now) {
+		snap = b.successor(ctx, m, c, snap)
+		now = time.Now()
+	}
 	if snap.valid(now) {
 		if snap.dueAt(now) && c.looks(now) && !b.health.down(now) && b.held(m, c, snap, refreshBehind, now) == nil {
 			_, _ = b.fly(ctx, c, m, refreshBehind, snap) // it reports by itself
