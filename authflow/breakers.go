@@ -15,6 +15,7 @@ const (
 	breakerIdle = 10 * time.Minute // what nobody asks any more is forgotten after so long
 
 	clientProbe   = time.Minute // a client id or secret that the provider refuses is tried again so often, by all replicas together
+	clientLook    = time.Second // while another replica tries it, its answer is looked for so often
 	rejectionLife = time.Hour   // and is remembered for so long after nobody has tried any more
 )
 
@@ -153,6 +154,15 @@ func (b *breakers) probe(client string, now time.Time) time.Duration {
 		b.clients[client] = now.Add(probeMax) // until its answer says more
 	}
 	return 0
+}
+
+// look has a refused client be probed again then.
+func (b *breakers) look(client string, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, refused := b.clients[client]; refused {
+		b.clients[client] = at
+	}
 }
 
 // reject remembers that the provider refuses a client; until: when to try again.

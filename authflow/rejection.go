@@ -40,7 +40,8 @@ func (b *Broker) clientRefused(ctx context.Context, c *conn, m *managed, ep Endp
 	// rejection away, and nobody asks for the lease.
 	switch _, err := b.acquire(ctx, tokenstore.Slot{Integration: m.Name, Org: tokenstore.Org("@" + rejectionID(key))}, clientProbe); {
 	case errors.Is(err, tokenstore.ErrHeld):
-		return &Error{ErrClient, c.slot, rejectedText, probeMax}
+		b.breakers.look(key, now.Add(clientLook))
+		return &Error{ErrClient, c.slot, rejectedText, clientLook}
 	case err != nil:
 		return b.readError(c.slot, err)
 	}

@@ -91,6 +91,27 @@ func TestClientThatIsAcceptedAgainIsSoForAllReplicas(t *testing.T) {
 	})
 }
 
+func TestReplicaThatMetAnothersProbeSoonLooksAgain(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		orgs := w.connectMany(2)
+		second, _ := w.replica()
+		secret := w.provider.ClientSecret()
+		w.provider.SetClientSecret("CANARY-rotated-at-the-provider")
+		pass(2 * time.Hour)
+		_, err := w.Token(t.Context(), slot(orgs[0]))
+		require.ErrorIs(t, err, authflow.ErrClient)
+		w.provider.SetClientSecret(secret)
+		w.provider.MisbehaveAlways(authflowtest.SlowBefore(time.Second))
+		pass(61 * time.Second)
+		go func() { _, _ = w.Token(t.Context(), slot(orgs[0])) }() // ends with its answer
+		synctest.Wait()
+		_, err = second.Token(t.Context(), slot(orgs[1]))
+		require.ErrorIs(t, err, authflow.ErrClient)
+		pass(1500 * time.Millisecond)
+		w.use(second, orgs[1])
+	})
+}
+
 func TestRefusedClientDoesNotKeepTheTokensInUseFromRequests(t *testing.T) {
 	inWorld(t, settings{}, func(t *testing.T, w *world) {
 		w.connect("acme")
