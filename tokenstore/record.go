@@ -37,7 +37,7 @@ type Record struct {
 	Failure *Failure // of the last attempt; nil after a success
 	Intent  *Intent  // a refresh POST that may be on its way
 
-	// later is what a later release wrote and this one does not know. It goes along when a record that was read is copied and
+	// later holds the fields, at the top level, that a later release wrote and this one does not know. It goes along when a record that was read is copied and
 	// saved, so that releases can share a store. Never changed in place: copies share it.
 	later map[string]json.RawMessage
 }

@@ -132,7 +132,7 @@ func (f *File) Rekey(ctx context.Context) (Rekeyed, error) { return f.vault.reke
 
 // Rekey seals every record anew with the newest key of the ring, while every replica goes on: no version changes, nobody has to
 // read again. All replicas must have the newest key already, or they can no longer read. It can be repeated at will. See
-// Rekeyed for what is left to do. The user needs the commands scan and hmget besides those of NewRedis.
+// Rekeyed for what is left to do. The user needs the command scan besides those of NewRedis.
 func (r *Redis) Rekey(ctx context.Context) (Rekeyed, error) {
 	return r.Backend.(*vault).rekey(ctx) // NewRedis made it
 }
