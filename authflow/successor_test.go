@@ -90,12 +90,14 @@ func TestUnknownOutcomeHoldsNoRequestUp(t *testing.T) {
 		stale := w.use(w.Broker, "acme")
 		pass(55 * time.Minute)
 		w.provider.Misbehave(authflowtest.DropBefore())
+		acquires := w.store.acquires.Load()
 		for range 60 {
 			began := time.Now()
 			require.Equal(t, stale.Header(), w.use(w.Broker, "acme").Header())
 			require.Zero(t, time.Since(began))
 			pass(time.Second)
 		}
+		require.LessOrEqual(t, w.store.acquires.Load()-acquires, int32(2), "nor does each look for itself")
 	})
 }
 
