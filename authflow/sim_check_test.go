@@ -78,6 +78,9 @@ func (s *simulation) checkServes() {
 
 // checkPosts: a refresh token is POSTed again only where the outcome is unknown, and never without an Intent.
 func (s *simulation) checkPosts() {
+	for _, p := range s.posts {
+		s.checkNeed(p)
+	}
 	if s.plan.class == authflow.Reusable {
 		return
 	}
@@ -89,6 +92,34 @@ func (s *simulation) checkPosts() {
 			}
 		}
 	}
+}
+
+// checkNeed: a token that has just been received is not refreshed, unless an operator or an upstream has just asked for it.
+func (s *simulation) checkNeed(p *simPost) {
+	received := time.Duration(-1)
+	for _, e := range s.events {
+		switch {
+		case e.at > p.sent:
+		case e.what == simSaves && e.rec.Token.Refresh == p.refresh && received < 0:
+			received = e.at
+		case e.what == simForced && s.ofSlot(p, e.slot) && e.at > p.sent-time.Minute:
+			return
+		}
+	}
+	for _, first := range s.posts {
+		if first.issued == p.refresh {
+			received = first.sent // it was stored later, perhaps much
+		}
+	}
+	if received >= 0 && p.sent-received < s.plan.life/4 && s.plan.class != authflow.Reusable {
+		s.violated("POST #%d of a token that is %v old", p.id, p.sent-received)
+	}
+}
+
+// ofSlot tells whether the POST is of that connection.
+func (s *simulation) ofSlot(p *simPost, slot tokenstore.Slot) bool {
+	token, _ := s.provider.Lookup(p.refresh)
+	return token.User == string(slot.Org)
 }
 
 // checkIntent: between the last POST of a replica and this one of the same token lies an Intent of its own.
@@ -119,7 +150,25 @@ func (s *simulation) checkAgain(first, p *simPost) {
 		s.violated("I3: POST #%d although #%d has succeeded", p.id, first.id)
 	case first.ended > p.sent && first.who.livesAt(p.sent) && p.sent < first.deadline:
 		s.violated("I3: POST #%d while #%d is on its way", p.id, first.id)
+	case first.outcome == unknown && first.ended <= p.sent && s.lasting(p):
+		s.violated("I3: POST #%d after the unknown outcome of #%d, while there is something to lose", p.id, first.id)
 	}
+}
+
+// lasting tells whether the access token could still be used when the POST was sent, by every clock, and nobody had just asked for
+// another.
+func (s *simulation) lasting(p *simPost) bool {
+	var until time.Duration
+	for _, e := range s.events {
+		switch {
+		case e.at > p.sent:
+		case e.what == simSaves && e.rec.Token.Refresh == p.refresh:
+			until = e.rec.Token.Expiry.Sub(s.began)
+		case e.what == simLoses, e.what == simForced && s.ofSlot(p, e.slot) && e.at > p.sent-time.Minute:
+			return false
+		}
+	}
+	return p.sent < until-20*time.Second
 }
 
 // dropped tells whether the token that first was redeemed for gave way to that of another POST of the same parent, so that it

@@ -25,6 +25,7 @@ type simEvent struct {
 const (
 	simSaves   = "saves"
 	simDeletes = "deletes"
+	simForced  = "is asked to refresh"
 	simLoses   = "the store fails over"
 )
 
@@ -88,6 +89,20 @@ func (s *simulation) failOver(lost time.Duration) {
 		s.noteLocked(simEvent{
 			what: simLoses, slot: slot(org), before: before[org], rec: s.memory.Peeked(slot(org)), text: lost.String(),
 		})
+	}
+}
+
+// failOverAfterLocked lets the failovers take their course that come after so many POSTs.
+func (s *simulation) failOverAfterLocked(posts int) {
+	for _, f := range s.plan.failovers {
+		if f.n == posts {
+			s.backgroundLocked(func() {
+				pass(f.at)
+				if s.now() < s.plan.span {
+					s.failOver(f.lost)
+				}
+			})
+		}
 	}
 }
 

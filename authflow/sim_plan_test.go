@@ -47,8 +47,12 @@ type simWindow struct {
 	hang     bool // operations wait for their deadline instead of failing at once
 }
 
-// simFailover is a moment at which the store loses what it acknowledged in the last while.
-type simFailover struct{ at, lost time.Duration }
+// simFailover is a moment at which the store loses what it acknowledged in the last while: so long after the nth POST, or after
+// the beginning if n is 0.
+type simFailover struct {
+	n        int
+	at, lost time.Duration
+}
 
 // simDeath kills a replica at its nth step of a kind; n of 0: it lives.
 type simDeath struct {
@@ -138,7 +142,10 @@ func (p *simPlan) drawFaults(r *rand.Rand) {
 		p.cuts[r.IntN(simReplicas)] = window(500*time.Millisecond, 20*time.Second)
 	}
 	if p.sweeping && chance(r, 0.3) { // who does not run does not hear of it
-		p.failovers = []simFailover{{p.moment(r), upTo(r, 0, time.Second)}}
+		p.failovers = []simFailover{{at: p.moment(r), lost: upTo(r, 0, time.Second)}}
+		if chance(r, 0.6) {
+			p.failovers = []simFailover{{n: 1 + r.IntN(6), at: upTo(r, 0, time.Second), lost: upTo(r, 0, time.Second)}}
+		}
 	}
 	if chance(r, 0.5) {
 		for i := range p.skew {

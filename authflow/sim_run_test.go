@@ -122,12 +122,9 @@ func (s *simulation) live() {
 	for _, org := range s.plan.orgs {
 		s.consentTo(s.replicas[0], org)
 	}
-	for _, f := range s.plan.failovers {
-		s.background(func() {
-			pass(f.at)
-			s.failOver(f.lost)
-		})
-	}
+	s.mu.Lock()
+	s.failOverAfterLocked(0)
+	s.mu.Unlock()
 	for _, act := range s.plan.acts {
 		pass(max(act.at-s.now(), 0))
 		s.background(func() { s.perform(act) })
@@ -171,7 +168,7 @@ func (s *simulation) perform(act simAct) {
 		s.mu.Unlock()
 		_ = r.broker.Disconnect(ctx, slot(act.org), "tester") // the store may be away: then it was in vain
 	case "refresh":
-		s.note(simEvent{what: "is asked to refresh", who: r, slot: slot(act.org)})
+		s.note(simEvent{what: simForced, who: r, slot: slot(act.org), text: "by an operator"})
 		_, _ = r.broker.Refresh(ctx, slot(act.org)) // what matters is what it does to the grant
 	case "forget":
 		s.note(simEvent{what: "the lease is lost", slot: slot(act.org)})
@@ -212,6 +209,7 @@ func (s *simulation) use(ctx context.Context, r *simReplica, org tokenstore.Org)
 	}
 	if err == nil && !served.alive && r.alive() {
 		asked = s.now()
+		s.note(simEvent{what: simForced, who: r, slot: slot(org), text: "by an upstream"})
 		if cred, err := r.broker.Replace(ctx, cred); err == nil {
 			served = s.serve(r, org, asked, cred)
 		}

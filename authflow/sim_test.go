@@ -25,7 +25,7 @@ var (
 // see sim_check_test.go for what must hold, and sim_loss_test.go for what a grant may be lost by.
 func TestSimulator(t *testing.T) {
 	kinds := []simOptions{{}, {destroys: true}, {crashes: true}}
-	episodes, first := 60, uint64(1)
+	episodes, first := 120, uint64(1)
 	if *simEpisodes > 0 || *simSeed > 0 {
 		kinds = []simOptions{{crashes: *simCrashes, destroys: *simDestroys}}
 		episodes = max(*simEpisodes, 1)

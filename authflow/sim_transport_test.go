@@ -99,6 +99,7 @@ func (t simTransport) sends(refresh string, deadline time.Duration) (*simPost, a
 	r.mu.Lock()
 	p.id, p.sent = len(r.posts)+1, r.now()
 	r.posts = append(r.posts, p)
+	r.failOverAfterLocked(p.id)
 	r.noteLocked(simEvent{what: "POSTs", who: r, post: p, text: p.fault})
 	r.mu.Unlock()
 	b.When = func(post authflowtest.Post) bool { return post.Header.Get(simHeader) == strconv.Itoa(p.id) }
