@@ -51,7 +51,7 @@ type RedisConfig struct {
 // max_idle_conns, max_active_conns, conn_max_idle_time, conn_max_lifetime. Anything else is refused, skip_verify above all.
 // No error contains a part of the URL but an option's name.
 //
-// The user needs the keys and channels bifrost:* and the commands get set del exists hset hmget pexpire zadd zrem zscore
+// The user needs the keys and channels bifrost:* and the commands get set del exists hset hmget pexpire persist zadd zrem zscore
 // zrange zrangebyscore eval evalsha time info publish subscribe ping, with Cluster also cluster|slots and command,
 // with WaitReplicas wait, and config|get if it is persisted by snapshots alone.
 func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {

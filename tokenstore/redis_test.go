@@ -32,6 +32,7 @@ func TestCluster(t *testing.T) {
 	t.Run("counts what no replica has", func(t *testing.T) { clusterCountsUnreplicatedWrites(t, cluster) })
 	t.Run("is rekeyed on every node", func(t *testing.T) { clusterIsRekeyed(t, cluster) })
 	t.Run("keeps serving a shard that moves", func(t *testing.T) { clusterServesAMovingShard(t, cluster) })
+	t.Run("serves load while shards move", func(t *testing.T) { clusterServesLoadWhileShardsMove(t, cluster) })
 	t.Run("is unavailable without a node and comes back", func(t *testing.T) { clusterLosesANode(t, cluster) })
 }
 
@@ -61,7 +62,7 @@ func clusterKeepsTheContract(t *testing.T, cluster *storetest.RedisCluster) {
 // restrict makes a user with no rights but those that NewRedis tells operators to give.
 func restrict(ctx context.Context, node *redis.Client, more ...any) error {
 	rights := []any{"ACL", "SETUSER", "bifrost", "on", ">CANARY", "~bifrost:*", "&bifrost:*", "-@all",
-		"+get", "+set", "+del", "+exists", "+hset", "+hmget", "+pexpire", "+zadd", "+zrem", "+zscore", "+zrange",
+		"+get", "+set", "+del", "+exists", "+hset", "+hmget", "+pexpire", "+persist", "+zadd", "+zrem", "+zscore", "+zrange",
 		"+zrangebyscore", "+eval", "+evalsha", "+time", "+info", "+publish", "+subscribe", "+ping"}
 	return node.Do(ctx, append(rights, more...)...).Err()
 }

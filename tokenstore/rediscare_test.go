@@ -84,7 +84,7 @@ func TestAMissingRightEndsTheStartByItsName(t *testing.T) {
 		}
 		return err
 	}
-	for _, command := range []string{"get", "set", "del", "exists", "hset", "hmget", "pexpire", "zadd", "zrem", "zscore", "zrange",
+	for _, command := range []string{"get", "set", "del", "exists", "hset", "hmget", "pexpire", "persist", "zadd", "zrem", "zscore", "zrange",
 		"zrangebyscore", "eval", "evalsha", "time", "info", "publish", "subscribe", "ping", "wait"} {
 		require.NoError(t, restrict(t.Context(), behind, "+wait", "-"+command))
 		err := open("CANARY")

@@ -33,8 +33,9 @@ const (
 // swapScript is replaceable in Lua. KEYS: mark, row, index. ARGV: id, name, previous version (3), next version (3), due, dead,
 // sealed, life of a tombstone, channel. A stored row that is the next one already is the success of an earlier try whose
 // reply was lost: no two seals are equal. It is published again, so that a WAIT on this connection has something to wait for.
-// DEL comes first because Redis, when it is full, lets a script finish that has written: a rotated token lands although no new
-// lease is given.
+// ZREM of nothing comes first because Redis, when it is full, lets a script finish that has written: a rotated token lands
+// although no new lease is given. The row is never deleted on the way: in a slot that is moving, Redis refuses to write a key
+// that is no longer there, and would keep the deletion.
 var swapScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'emptied' end
 local old = redis.call('HMGET', KEYS[2], 'g', 'n', 'r', 'x', 'b')
@@ -47,12 +48,13 @@ if redis.call('EXISTS', KEYS[2]) == 0 then free = none
 elseif old[4] == '1' then free = none and old[1] ~= ARGV[6]
 else free = old[1] == ARGV[3] and old[2] == ARGV[4] and old[3] == ARGV[5] end
 if not free then return 'no' end
-redis.call('DEL', KEYS[2])
+redis.call('ZREM', KEYS[3], '')
 redis.call('HSET', KEYS[2], 'g', ARGV[6], 'n', ARGV[7], 'r', ARGV[8], 'd', ARGV[9], 'x', ARGV[10], 'b', ARGV[11])
 if ARGV[10] == '1' then
   redis.call('PEXPIRE', KEYS[2], ARGV[12])
   redis.call('ZREM', KEYS[3], ARGV[2])
 else
+  redis.call('PERSIST', KEYS[2])
   redis.call('ZADD', KEYS[3], ARGV[9] == '0' and '+inf' or ARGV[9], ARGV[2])
 end
 redis.pcall('PUBLISH', ARGV[13], ARGV[2])

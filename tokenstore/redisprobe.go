@@ -71,6 +71,7 @@ func (e *redisEngine) probeOne(ctx context.Context, m master) (missing []string,
 		first, second = swap("first"), swap("second")
 		p.HSet(ctx, row, "f", "1")
 		p.HMGet(ctx, row, "f")
+		p.Persist(ctx, row)
 		p.PExpire(ctx, row, probeLife)
 		p.ZAdd(ctx, index, redis.Z{Score: 1, Member: name})
 		p.PExpire(ctx, index, probeLife)
