@@ -24,7 +24,8 @@ fuzz: ## every fuzz target, for FUZZTIME each: 5 minutes, unless it says otherwi
 	.ci/fuzz
 
 CHAOS ?= 2m
-chaos: deps-test ## three replicas while everything fails that can, and the verdict on every connection lost
+chaos: ## three replicas while everything fails that can, and the verdict on every connection lost
+	@.ci/need redis-server:redis-server
 	go test ./$(E2E) -run '^TestChaos$$' -count=1 -v -timeout 30m -chaos=$(CHAOS)
 
 EPISODES := 100000
