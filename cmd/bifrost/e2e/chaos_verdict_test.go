@@ -128,7 +128,11 @@ func (v *chaosVerdict) connections() {
 	for _, cause := range slices.Sorted(maps.Keys(causes)) {
 		v.t.Logf("  %3d %s", causes[cause], cause)
 	}
-	v.t.Logf("refreshes: %d POSTs, %d acknowledged by the store", len(v.idp.posts), v.acknowledged())
+	acknowledged := v.acknowledged()
+	v.t.Logf("refreshes: %d POSTs, %d acknowledged by the store", len(v.idp.posts), acknowledged)
+	if acknowledged < (len(v.idp.posts)-len(v.orgs))/2 { // an import is no refresh
+		v.t.Error("the logs do not tell what the store acknowledged: no crash is proven without that")
+	}
 }
 
 // healthy tells whether the stored token is the one with which the provider goes on.
