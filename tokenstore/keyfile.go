@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 )
 
+// KeyFileID is the ID of the key in every key file.
+const KeyFileID = "file"
+
 // LoadOrCreateKeyFile reads the key file at path (32 bytes in base64), or makes one with a random key, mode 0600, and says
 // so: the caller should then tell its operator to back the file up, for without it the store is lost. Of several processes
 // that start at once, one creates the file, and its folder, and all read the same key. A file that group or others may read is refused.
@@ -32,7 +35,7 @@ func LoadOrCreateKeyFile(path string) (key Key, created bool, err error) {
 	if err != nil {
 		return Key{}, false, fmt.Errorf("tokenstore: key file %s: %w", path, err)
 	}
-	return Key{ID: "file", Bytes: material}, created, nil
+	return Key{ID: KeyFileID, Bytes: material}, created, nil
 }
 
 // readPrivate reads a file that only its owner may read.

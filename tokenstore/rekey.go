@@ -10,9 +10,10 @@ import (
 
 // Rekeyed is what a Rekey did.
 type Rekeyed struct {
-	Resealed   int // records and tombstones that are under the newest key now
-	Current    int // those that were already, or were saved meanwhile
-	Unreadable int // those that no key of the ring opens, left untouched
+	Key        string // the ID of the newest key, as this process knows it
+	Resealed   int    // records and tombstones that are under the newest key now
+	Current    int    // those that were already, or were saved meanwhile
+	Unreadable int    // those that no key of the ring opens, left untouched
 	// Complete says that the older keys of the ring open nothing any more that the newest does not, the key-check record
 	// included: they can be taken out of the ring. It is false while something damaged is left that one of them sealed.
 	Complete bool
@@ -47,6 +48,7 @@ type sealed interface {
 // these, taking the older keys away takes nothing from whoever may repair it.
 func (v *vault) rekey(ctx context.Context) (done Rekeyed, err error) {
 	defer v.metrics.observe("rekey", time.Now(), &err)
+	done.Key = v.keys.first
 	for range rekeyWalks {
 		walk, err := v.rekeyWalk(ctx)
 		done.Resealed += walk.resealed

@@ -109,10 +109,10 @@ func TestRekeyLetsTheOldKeyGo(t *testing.T) {
 			})
 			done, err := s.Rekey(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, tokenstore.Rekeyed{Resealed: 2, Complete: true}, done)
+			require.Equal(t, tokenstore.Rekeyed{Key: "new", Resealed: 2, Complete: true}, done)
 			again, err := s.Rekey(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, tokenstore.Rekeyed{Current: 2, Complete: true}, again)
+			require.Equal(t, tokenstore.Rekeyed{Key: "new", Current: 2, Complete: true}, again)
 			stop()
 			watching.Wait()
 			require.Zero(t, told.Load(), "nobody has to read again")
@@ -178,7 +178,7 @@ func TestRekeyLeavesAloneWhatDoesNotOpen(t *testing.T) {
 		open.with(t, []string{"new", "old"}, func(s rekeyable) {
 			done, err := s.Rekey(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, tokenstore.Rekeyed{Resealed: 1, Unreadable: 2}, done)
+			require.Equal(t, tokenstore.Rekeyed{Key: "new", Resealed: 1, Unreadable: 2}, done)
 		})
 		open.refused(t, "new") // the old key may still be what repairs the damaged record
 		open.with(t, []string{"new", "old"}, func(s rekeyable) {
@@ -188,7 +188,7 @@ func TestRekeyLeavesAloneWhatDoesNotOpen(t *testing.T) {
 			require.NoError(t, s.Delete(t.Context(), orgSlot("damaged"), unreadable.Stored))
 			done, err := s.Rekey(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, tokenstore.Rekeyed{Current: 2, Unreadable: 1, Complete: true}, done, "an unknown key holds nothing back")
+			require.Equal(t, tokenstore.Rekeyed{Key: "new", Current: 2, Unreadable: 1, Complete: true}, done, "an unknown key holds nothing back")
 		})
 		open.with(t, []string{"new", "lost"}, func(s rekeyable) {
 			_, err := s.Get(t.Context(), orgSlot("under-another"))

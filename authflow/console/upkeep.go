@@ -16,10 +16,11 @@ const chunkTimeout = time.Minute
 
 // rekeyJSON is what a rekey did, as the API shows it.
 type rekeyJSON struct {
-	Resealed   int  `json:"resealed"`
-	Current    int  `json:"current"`
-	Unreadable int  `json:"unreadable"`
-	Complete   bool `json:"complete"`
+	Key        string `json:"key"`
+	Resealed   int    `json:"resealed"`
+	Current    int    `json:"current"`
+	Unreadable int    `json:"unreadable"`
+	Complete   bool   `json:"complete"`
 }
 
 func (c *console) postRekey(r *http.Request, v visit) (any, error) {

@@ -18,12 +18,12 @@ func TestAPIRekeysAndTellsWhatIsLeft(t *testing.T) {
 	var answer error
 	s := newSite(t, func(cfg *console.Config) {
 		cfg.Upkeep.Rekey = func(context.Context) (tokenstore.Rekeyed, error) {
-			return tokenstore.Rekeyed{Resealed: 3, Current: 2, Unreadable: 1}, answer
+			return tokenstore.Rekeyed{Key: "2026", Resealed: 3, Current: 2, Unreadable: 1}, answer
 		}
 	})
 	w := s.call(operatorToken, http.MethodPost, "/rekey", "")
 	require.Equal(t, http.StatusOK, w.Code)
-	require.JSONEq(t, `{"resealed":3,"current":2,"unreadable":1,"complete":false}`, w.Body.String())
+	require.JSONEq(t, `{"key":"2026","resealed":3,"current":2,"unreadable":1,"complete":false}`, w.Body.String())
 	require.Contains(t, s.log.String(), `"action":"rekey"`)
 	for _, c := range []struct {
 		err    error

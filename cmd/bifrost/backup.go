@@ -32,7 +32,10 @@ func runBackup(ctx context.Context, args []string, std stdio) error {
 		return errors.New("a backup is made of a file store only. Redis backs itself up: copy its RDB or append-only files")
 	}
 	to := names[0]
-	if _, err := os.Lstat(to); err == nil && !*force {
+	switch there, err := os.Stat(to); {
+	case err == nil && isStore(cfg.Store.File, there):
+		return fmt.Errorf("%s is the store itself, or belongs to it: name another file", to)
+	case err == nil && !*force:
 		return fmt.Errorf("%s is there already: -force replaces it", to)
 	}
 	b, err := tokenstore.BackupFile(cfg.Store.File)
@@ -56,6 +59,16 @@ func runBackup(ctx context.Context, args []string, std stdio) error {
 	_, err = fmt.Fprintf(std.out, "%s: %d bytes, of %s; keep the encryption key elsewhere: without it the backup is worth nothing\n",
 		to, size, info.Made.Format(time.RFC3339))
 	return err
+}
+
+// isStore says whether a file is the store, or what lies beside it.
+func isStore(store string, file os.FileInfo) bool {
+	for _, suffix := range []string{"", ".id", ".key"} {
+		if own, err := os.Stat(store + suffix); err == nil && os.SameFile(own, file) {
+			return true
+		}
+	}
+	return false
 }
 
 // download writes the body of an answer.

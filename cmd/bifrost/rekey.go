@@ -43,6 +43,9 @@ func runRekey(ctx context.Context, args []string, std stdio) error {
 		if err := a.call(ctx, http.MethodPost, "/api/v1/rekey", nil, &done); err != nil {
 			return err
 		}
+		if newest := newestKey(cfg); done.Key != newest {
+			return fmt.Errorf("the running serve seals with the key %q, not yet with %q: restart it, then run this again", done.Key, newest)
+		}
 	} else if err != nil {
 		return err
 	}
@@ -76,6 +79,14 @@ func rekeyHere(ctx context.Context, cfg *config.Config, log *slog.Logger) (done 
 	}
 	done, err = kept.Rekey(ctx)
 	return done, errors.Join(err, kept.Close())
+}
+
+// newestKey returns the id of the key that a process which is started now would seal with.
+func newestKey(cfg *config.Config) string {
+	if len(cfg.EncryptionKeys) == 0 {
+		return tokenstore.KeyFileID
+	}
+	return cfg.EncryptionKeys[0].ID
 }
 
 // mustExist says that there is no store.

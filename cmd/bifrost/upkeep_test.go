@@ -118,6 +118,11 @@ func TestABackupIsRestored(t *testing.T) {
 	require.Equal(t, 0, r.exit(t))
 	text, code = backup("-force") // nobody has the file now
 	require.Equal(t, 0, code, text)
+	for _, own := range []string{"bifrost.db", "bifrost.db.id", "bifrost.db.key"} {
+		_, stderr, code = s.command(t, "backup", "-force", "-config", s.config, filepath.Join(s.dir, own))
+		require.Equal(t, 1, code, "it would destroy the store")
+		require.Contains(t, stderr, "is the store itself")
+	}
 	require.NoError(t, os.WriteFile(file, []byte("damaged"), 0o600))
 	text, code = restore()
 	require.Equal(t, 1, code)
@@ -157,6 +162,12 @@ func TestAKeyIsReplacedUnderLoad(t *testing.T) {
 		r.signal(t, syscall.SIGTERM)
 		require.Equal(t, 0, r.exit(t))
 	}
+	// Taking the old key away now would lose every connection: serve has never heard of the new one.
+	with(newer + ", " + older)
+	out, stderr, code := s.command(t, "rekey", "-config", s.config)
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, `seals with the key "old", not yet with "new"`)
+	require.NotContains(t, out, "can be taken out")
 	end()
 	with(newer)
 	require.Equal(t, 1, s.launch(t).exit(t), "the records are under the old key")
@@ -168,7 +179,7 @@ func TestAKeyIsReplacedUnderLoad(t *testing.T) {
 		require.Contains(t, out, "can be taken out")
 	})
 	end()
-	out, stderr, code := s.command(t, "rekey", "-config", s.config) // nobody has the file now
+	out, stderr, code = s.command(t, "rekey", "-config", s.config) // nobody has the file now
 	require.Equal(t, 0, code, stderr)
 	require.Contains(t, out, "resealed 0 records with the newest key; 4 were under it already")
 
