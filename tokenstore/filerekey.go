@@ -28,6 +28,28 @@ func (e *fileEngine) reseal(ctx context.Context, slot Slot, old, next []byte) er
 	})
 }
 
+func (e *fileEngine) shelved(ctx context.Context) (ids [][32]byte, err error) {
+	err = e.view(ctx, func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketShelf).ForEach(func(key, _ []byte) error {
+			if len(key) == 32 {
+				ids = append(ids, [32]byte(key))
+			}
+			return nil
+		})
+	})
+	return ids, err
+}
+
+func (e *fileEngine) reshelve(ctx context.Context, id [32]byte, old, next []byte) error {
+	return e.update(ctx, func(tx *bbolt.Tx) error {
+		if !bytes.Equal(shelved(tx, id), old) {
+			return ErrConflict
+		}
+		shelf := tx.Bucket(bucketShelf)
+		return shelf.Put(id[:], append(bytes.Clone(shelf.Get(id[:])[:8]), next...))
+	})
+}
+
 func (e *fileEngine) check(ctx context.Context) (id string, record []byte, err error) {
 	err = e.view(ctx, func(tx *bbolt.Tx) error {
 		meta := tx.Bucket(bucketMeta)

@@ -53,7 +53,7 @@ type RedisConfig struct {
 //
 // The user needs the keys and channels bifrost:* and the commands get set del exists hset hmget pexpire persist zadd zrem zscore
 // zrange zrangebyscore eval evalsha time info publish subscribe ping, with Cluster also cluster|slots and command,
-// with WaitReplicas wait, and config|get if it is persisted by snapshots alone.
+// with WaitReplicas wait, for Rekey scan, and config|get if it is persisted by snapshots alone.
 func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	if cfg.Keys == nil {
 		return nil, errors.New("tokenstore: a redis store needs keys")

@@ -2,6 +2,7 @@ package tokenstore
 
 import (
 	"context"
+	"encoding/base64"
 	"iter"
 	"slices"
 	"strings"
@@ -19,6 +20,14 @@ local stored = redis.call('HMGET', KEYS[2], 'b')[1]
 if stored == ARGV[3] then return 'ok' end
 if stored ~= ARGV[2] then return 'no' end
 redis.call('HSET', KEYS[2], 'b', ARGV[3])
+return 'ok'`)
+	// reshelveScript replaces a shelved value. KEYS: mark, value. ARGV: id, old, next.
+	reshelveScript = redis.NewScript(`
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'emptied' end
+local stored = redis.call('GET', KEYS[2])
+if stored == ARGV[3] then return 'ok' end
+if stored ~= ARGV[2] then return 'no' end
+redis.call('SET', KEYS[2], ARGV[3], 'KEEPTTL')
 return 'ok'`)
 	// recheckScript replaces the key-check record. KEYS: store. ARGV: id, old, next.
 	recheckScript = redis.NewScript(`
@@ -42,10 +51,16 @@ func (e *redisEngine) every(ctx context.Context) iter.Seq2[Slot, rowEntry] {
 				return
 			}
 		}
-		slots, err := e.scan(ctx)
+		keys, err := e.scan(ctx, "bifrost:{*}:r:*")
 		if err != nil {
 			yield(Slot{}, rowEntry{err: redisError(err)})
 			return
+		}
+		slots := make([]Slot, 0, len(keys))
+		for key := range keys {
+			if slot, ok := parseRowKey(key); ok {
+				slots = append(slots, slot)
+			}
 		}
 		for page := range slices.Chunk(slots, redisPage) {
 			if !e.buriedPage(ctx, page, yield) {
@@ -55,24 +70,22 @@ func (e *redisEngine) every(ctx context.Context) iter.Seq2[Slot, rowEntry] {
 	}
 }
 
-// scan returns the slot of every row of every server, tombstones included.
-func (e *redisEngine) scan(ctx context.Context) ([]Slot, error) {
+// scan returns the keys of every server that match a pattern.
+func (e *redisEngine) scan(ctx context.Context, pattern string) (map[string]struct{}, error) {
 	var mu sync.Mutex // guards found: a Cluster is asked server by server, at once
-	found := map[Slot]struct{}{}
+	found := map[string]struct{}{}
 	scan := func(ctx context.Context, server redis.Cmdable) error {
 		var cursor uint64
 		for {
 			step, cancel := context.WithTimeout(ctx, redisTimeout)
-			keys, next, err := server.Scan(step, cursor, "bifrost:{*}:r:*", scanCount).Result()
+			keys, next, err := server.Scan(step, cursor, pattern, scanCount).Result()
 			cancel()
 			if err != nil {
 				return err
 			}
 			mu.Lock()
 			for _, key := range keys {
-				if slot, ok := parseRowKey(key); ok {
-					found[slot] = struct{}{}
-				}
+				found[key] = struct{}{}
 			}
 			mu.Unlock()
 			if cursor = next; cursor == 0 {
@@ -86,11 +99,23 @@ func (e *redisEngine) scan(ctx context.Context) ([]Slot, error) {
 	} else {
 		err = scan(ctx, e.client)
 	}
-	slots := make([]Slot, 0, len(found))
-	for slot := range found {
-		slots = append(slots, slot)
+	return found, err
+}
+
+func (e *redisEngine) shelved(ctx context.Context) ([][32]byte, error) {
+	keys, err := e.scan(ctx, "bifrost:{*}:s:*")
+	if err != nil {
+		return nil, redisError(err)
 	}
-	return slots, err
+	ids := make([][32]byte, 0, len(keys))
+	for key := range keys {
+		_, name, _ := strings.Cut(key, ":s:")
+		hash, err := base64.RawURLEncoding.DecodeString(name)
+		if err == nil && len(hash) == 32 && locateShelf([32]byte(hash)).shelf([32]byte(hash)) == key {
+			ids = append(ids, [32]byte(hash))
+		}
+	}
+	return ids, nil
 }
 
 // parseRowKey undoes shard.row; a key in a shard that is not its slot's is none of ours.
@@ -132,6 +157,15 @@ func (e *redisEngine) buriedPage(ctx context.Context, slots []Slot, yield func(S
 func (e *redisEngine) reseal(ctx context.Context, slot Slot, old, next []byte) error {
 	at, name := locate(slot)
 	answer, err := e.run(ctx, resealScript, []string{at.mark(), at.row(name)}, e.id, old, next)
+	if err == nil && answer == answerNo {
+		err = ErrConflict
+	}
+	return err
+}
+
+func (e *redisEngine) reshelve(ctx context.Context, id [32]byte, old, next []byte) error {
+	at := locateShelf(id)
+	answer, err := e.run(ctx, reshelveScript, []string{at.mark(), at.shelf(id)}, e.id, old, next)
 	if err == nil && answer == answerNo {
 		err = ErrConflict
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -22,6 +23,9 @@ type Rekeyed struct {
 // rekeyWalks bounds how often Rekey goes through the store. The first walk seals, the second finds nothing left to do.
 const rekeyWalks = 4
 
+// rekeyPage is how many shelved values are read at once.
+const rekeyPage = 128
+
 // errRekeyRace says that somebody goes on sealing with an older key.
 var errRekeyRace = errors.New("records are still being saved under an older key: give every replica the newest key first, then try again")
 
@@ -33,16 +37,19 @@ type sealed interface {
 	// reseal replaces a row's sealed bytes if they are old, and nothing else of it; it publishes nothing. It returns
 	// ErrConflict otherwise.
 	reseal(ctx context.Context, slot Slot, old, next []byte) error
+	// shelved returns the id of every shelved value that is there from the beginning to the end of the call.
+	shelved(ctx context.Context) ([][32]byte, error)
+	// reshelve replaces a shelved value if it is old, and leaves its end as it is; ErrConflict otherwise.
+	reshelve(ctx context.Context, id [32]byte, old, next []byte) error
 	// check returns the store's id and its key-check record.
 	check(ctx context.Context) (id string, record []byte, err error)
 	// recheck replaces the key-check record if it is old; ErrConflict otherwise.
 	recheck(ctx context.Context, old, next []byte) error
 }
 
-// rekey seals every row with the newest key of the ring, and the key-check record last: until then a start without the older
-// keys is refused. No version changes and nothing is published, so that whatever reads and saves meanwhile notices nothing.
-// Shelved values stay as they are: most live for minutes, sign-ins for hours, and a connect link that outlives its key has to be
-// made anew.
+// rekey seals every row and every shelved value with the newest key of the ring, and the key-check record last: until then a
+// start without the older keys is refused. No version changes and nothing is published, so that whatever reads and saves
+// meanwhile notices nothing.
 //
 // Everything that does not open holds the key-check record back, except what an unknown key or the newest one sealed: with
 // these, taking the older keys away takes nothing from whoever may repair it.
@@ -56,7 +63,7 @@ func (v *vault) rekey(ctx context.Context) (done Rekeyed, err error) {
 		if err != nil {
 			return done, wrap("rekey", Slot{}, err)
 		}
-		if walk.resealed+walk.missed > 0 {
+		if walk.resealed+walk.shelved+walk.missed > 0 {
 			continue
 		}
 		if walk.held == 0 {
@@ -73,6 +80,7 @@ func (v *vault) rekey(ctx context.Context) (done Rekeyed, err error) {
 // rekeyed counts what one walk found.
 type rekeyed struct {
 	resealed, current int
+	shelved           int // shelved values that were sealed; nobody counts them but for the next walk
 	missed            int // changed while they were sealed: the next walk looks again
 	unreadable        int
 	held              int // of the unreadable: those that an older key may have sealed
@@ -101,17 +109,50 @@ func (v *vault) rekeyWalk(ctx context.Context) (walk rekeyed, err error) {
 			walk.current++
 		default:
 			err = v.sealed.reseal(ctx, slot, stored.sealed, v.keys.seal(stored.purpose(), stored.place(slot), plain))
-			switch {
-			case err == nil:
-				walk.resealed++
-			case errors.Is(err, ErrConflict):
-				walk.missed++
-			default:
+			if err := walk.count(&walk.resealed, err); err != nil {
 				return walk, err
 			}
 		}
 	}
-	return walk, nil
+	return walk, v.rekeyShelf(ctx, &walk)
+}
+
+// rekeyShelf passes over what does not open: it is of no use to anybody, and ends by itself.
+func (v *vault) rekeyShelf(ctx context.Context, walk *rekeyed) error {
+	ids, err := v.sealed.shelved(ctx)
+	if err != nil {
+		return err
+	}
+	for page := range slices.Chunk(ids, rekeyPage) {
+		values, err := v.cubby.peek(ctx, page...)
+		if err != nil {
+			return err
+		}
+		for i, id := range page {
+			plain, err := v.keys.open(purposeShelf, id[:], values[i])
+			if key, _ := keyOf(values[i]); err != nil || key == v.keys.first {
+				continue
+			}
+			err = v.sealed.reshelve(ctx, id, values[i], v.keys.seal(purposeShelf, id[:], plain))
+			if err := walk.count(&walk.shelved, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// count counts one that was sealed, or missed; any other err ends the walk.
+func (walk *rekeyed) count(sealed *int, err error) error {
+	switch {
+	case err == nil:
+		*sealed++
+	case errors.Is(err, ErrConflict):
+		walk.missed++
+	default:
+		return err
+	}
+	return nil
 }
 
 func (v *vault) rekeyCheck(ctx context.Context) error {
@@ -128,11 +169,11 @@ func (v *vault) rekeyCheck(ctx context.Context) error {
 	return v.sealed.recheck(ctx, record, v.keys.seal(purposeCheck, []byte(id), nil))
 }
 
-// Rekey seals every record anew with the newest key of the ring, while everything else goes on: no version changes, nobody has to
+// Rekey seals every record and shelved value anew with the newest key of the ring, while everything else goes on: no version changes, nobody has to
 // read again. It can be repeated at will. See Rekeyed for what is left to do.
 func (f *File) Rekey(ctx context.Context) (Rekeyed, error) { return f.vault.rekey(ctx) }
 
-// Rekey seals every record anew with the newest key of the ring, while every replica goes on: no version changes, nobody has to
+// Rekey seals every record and shelved value anew with the newest key of the ring, while every replica goes on: no version changes, nobody has to
 // read again. All replicas must have the newest key already, or they can no longer read. It can be repeated at will. See
 // Rekeyed for what is left to do. The user needs the command scan besides those of NewRedis.
 func (r *Redis) Rekey(ctx context.Context) (Rekeyed, error) {

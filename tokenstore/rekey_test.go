@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -126,6 +127,44 @@ func TestRekeyLetsTheOldKeyGo(t *testing.T) {
 			require.ErrorIs(t, err, tokenstore.ErrDeleted)
 		})
 	})
+}
+
+// Sign-ins live for hours and connect links for weeks: both outlive the old key.
+func TestRekeyTakesShelvedValuesAlong(t *testing.T) {
+	const values = 300
+	onBoth(t, func(t *testing.T, open opener) {
+		open.with(t, []string{"old"}, func(s rekeyable) {
+			for n := range values {
+				require.NoError(t, s.Put(t.Context(), fmt.Sprint("link-", n), []byte(fmt.Sprint(n)), time.Hour))
+			}
+		})
+		open.with(t, []string{"new", "old"}, func(s rekeyable) {
+			done, err := s.Rekey(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, tokenstore.Rekeyed{Key: "new", Complete: true}, done)
+		})
+		open.with(t, []string{"new"}, func(s rekeyable) {
+			for n := range values {
+				value, err := s.Take(t.Context(), fmt.Sprint("link-", n))
+				require.NoError(t, err)
+				require.Equal(t, fmt.Sprint(n), string(value))
+				_, err = s.Take(t.Context(), fmt.Sprint("link-", n))
+				require.ErrorIs(t, err, tokenstore.ErrNotFound, "it can be spent once, as before")
+			}
+		})
+	})
+}
+
+func TestRekeyLeavesNothingInRedisForEver(t *testing.T) {
+	server := storetest.StartRedis(t)
+	before := storetest.OpenRedisAs(t, tokenstore.RedisConfig{URL: server.URL, Keys: ring(t, "old")})
+	require.NoError(t, before.Put(t.Context(), "link", nil, time.Hour))
+	s := storetest.OpenRedisAs(t, tokenstore.RedisConfig{URL: server.URL, Keys: ring(t, "new", "old")})
+	_, err := s.Rekey(t.Context())
+	require.NoError(t, err)
+	keys := direct(t, server).Keys(t.Context(), "bifrost:{*}:s:*").Val()
+	require.Len(t, keys, 1)
+	require.Positive(t, direct(t, server).PTTL(t.Context(), keys[0]).Val())
 }
 
 func clusterIsRekeyed(t *testing.T, cluster *storetest.RedisCluster) {
