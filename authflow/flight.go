@@ -47,8 +47,12 @@ type flight struct {
 
 	leased atomic.Bool // it holds the lease: what the store has lost, it writes back itself
 
-	fence int64 // of the lease under which it POSTs; only the flight's own goroutine uses it
-	down  bool  // the same
+	wake chan struct{} // holds one word that the record has changed
+
+	// Only the flight's own goroutine uses these.
+	fence int64     // of the lease under which it POSTs
+	until time.Time // another holder's POST may be on its way until then
+	down  bool
 
 	done chan struct{} // closed when the following are set
 	snap *snapshot     // a snapshot worth having, if err is nil
@@ -88,7 +92,10 @@ func (b *Broker) fly(ctx context.Context, c *conn, m *managed, why reason, seen 
 		b.joinLocked(f, why)
 		return f, nil
 	}
-	f := &flight{why: why, seen: seen, began: now, done: make(chan struct{}), hurry: make(chan struct{}), over: make(chan struct{})}
+	f := &flight{
+		why: why, seen: seen, began: now, wake: make(chan struct{}, 1),
+		done: make(chan struct{}), hurry: make(chan struct{}), over: make(chan struct{}),
+	}
 	if cur := c.snap.Load(); why != refreshByOperator && cur.valid(now) && (seen.rec == nil || newer(cur.rec, seen.rec)) {
 		f.land(cur, nil)
 		close(f.over)
@@ -151,9 +158,10 @@ func (b *Broker) run(ctx context.Context, c *conn, m *managed, f *flight) {
 			f.leave()
 			f.leased.Store(false)
 			b.release(lease)
-			if next == landed {
+			if next == landed || b.sitOut(ctx, c, m, f) {
 				return
 			}
+			continue
 		case !errors.Is(err, tokenstore.ErrHeld):
 			f.land(nil, b.readError(c.slot, err))
 			return

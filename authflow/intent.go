@@ -29,6 +29,7 @@ func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flig
 			f.land(nil, errYielded)
 			return true, landed
 		}
+		f.until = until
 		return true, waiting
 	}
 	if rec.Intent == nil || t.again(rec.Intent.Began, now) || !snap.valid(now) || f.why == refreshByOperator {
@@ -41,6 +42,32 @@ func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flig
 	}
 	f.land(snap, nil)
 	return true, landed
+}
+
+// sitOut waits until f.until, or until the Feed says that the record has changed; what the Feed does not say is seen within
+// maxAge. The lease is anybody's meanwhile, and the store is left in peace: thousands of connections may wait at a time. It tells
+// whether the flight has landed: another holder's outcome is ours, or the time is over.
+func (b *Broker) sitOut(ctx context.Context, c *conn, m *managed, f *flight) (down bool) {
+	for left := time.Until(f.until); left > 0; left = time.Until(f.until) {
+		timer := time.NewTimer(min(left, maxAge))
+		changed := false
+		select {
+		case <-timer.C:
+		case <-f.wake:
+			changed = true
+		case <-ctx.Done():
+			f.land(nil, &Error{ErrPending, c.slot, "another holder's refresh may be under way", pendingHint})
+			return true
+		}
+		timer.Stop()
+		if b.overtaken(ctx, c, m, f) {
+			return true
+		}
+		if changed {
+			return false // perhaps nobody is to be waited for any more
+		}
+	}
+	return false
 }
 
 // busyUntil returns until when another holder's POST may be on its way that must not be doubled; zero if none is. A store that

@@ -339,6 +339,19 @@ func (c *conn) setLocked(snap *snapshot) {
 	c.snap.Store(snap)
 }
 
+// told is doubt on the Feed's word: a flight that waits for another holder looks too.
+func (c *conn) told() {
+	c.doubt()
+	f := c.flying()
+	if f == nil {
+		return
+	}
+	select {
+	case f.wake <- struct{}{}:
+	default: // it will look once for both
+	}
+}
+
 // doubt has the next use ask the store.
 func (c *conn) doubt() {
 	c.mu.Lock()

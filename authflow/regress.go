@@ -66,12 +66,12 @@ func (b *Broker) writeBack(c *conn, m *managed, known, stored *tokenstore.Record
 func (b *Broker) changed(slot tokenstore.Slot) {
 	if slot != (tokenstore.Slot{}) {
 		if c, ok := b.conns.Load(slot); ok {
-			c.(*conn).doubt()
+			c.(*conn).told()
 		}
 		return
 	}
 	b.conns.Range(func(_, c any) bool {
-		c.(*conn).doubt()
+		c.(*conn).told()
 		return true
 	})
 	select {
