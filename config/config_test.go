@@ -146,6 +146,7 @@ func TestARotatingTokenHasAGrace(t *testing.T) {
 	require.Zero(t, grace(""))
 	require.Equal(t, 30*time.Second, grace("    refresh_tokens: rotating\n"))
 	require.Equal(t, 10*time.Minute, grace("    refresh_tokens: rotating\n    refresh_grace: 10m\n"))
+	require.Equal(t, 6*time.Second, grace("    refresh_tokens: rotating\n    refresh_grace: 6s\n"), "the shortest")
 }
 
 func TestTheEnvironmentIsTheProcessesUnlessAnotherIsGiven(t *testing.T) {

@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// minGrace is the shortest refresh_grace: a POST is given a third of it, so that a second one still ends in time.
+const minGrace = 6 * time.Second
+
 // Integration is one OAuth application and the upstream API that it opens.
 type Integration struct {
 	Name        string
@@ -188,5 +191,8 @@ func (in *Integration) readTimes(o *object) {
 		grace.problem("says how long a rotating refresh token stays usable: set refresh_tokens: rotating, or remove it")
 	}
 	set(grace, &in.RefreshGrace, span)
+	if in.RefreshTokens == "rotating" && 0 < in.RefreshGrace && in.RefreshGrace < minGrace {
+		grace.problem("is too short for a second attempt: give at least %s, or set refresh_tokens: one_time", minGrace)
+	}
 	setBool(o.at("access_token_dies_on_refresh"), &in.AccessTokenDiesOnRefresh)
 }
