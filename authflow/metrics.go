@@ -105,6 +105,17 @@ func (g *connectionGauges) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// keepGauges counts all connections again and again, the more of them the less often, until ctx ends.
+func (b *Broker) keepGauges(ctx context.Context) {
+	for {
+		began := time.Now()
+		b.gauge(ctx)
+		if !pause(ctx, min(max(gaugesShare*time.Since(began), gaugesEvery), gaugesSeldom)) {
+			return
+		}
+	}
+}
+
 // gauge counts all connections. While the store is away, the last count stays.
 func (b *Broker) gauge(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, gaugesBudget)

@@ -22,6 +22,8 @@ type moody struct {
 	goneBack   atomic.Pointer[tokenstore.Record] // what a failover has brought to light again, until the next save
 	loseSaves  atomic.Int32                      // so many saves happen, and their answers are lost
 	reads      atomic.Int32
+	lists      atomic.Int32
+	listTime   atomic.Int64 // how long a list takes, in nanoseconds
 	acquires   atomic.Int32
 	renewals   atomic.Int32
 	since      atomic.Pointer[time.Time]             // of the leases given out
@@ -113,6 +115,8 @@ func (m *moody) List(ctx context.Context, integration string) iter.Seq2[tokensto
 			yield(tokenstore.Slot{}, tokenstore.Entry{Err: err})
 		}
 	}
+	m.lists.Add(1)
+	pass(time.Duration(m.listTime.Load()))
 	return m.Backend.List(ctx, integration)
 }
 

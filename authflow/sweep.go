@@ -16,7 +16,9 @@ const (
 	sweepLull    = 5 * time.Second // after a refresh by the sweep failed, it leaves the connection alone for so long
 	foreignLook  = time.Hour       // how often it looks whether the client of a grant is configured again
 	evictEvery   = 30 * time.Second
-	gaugesEvery  = 15 * time.Second
+	gaugesEvery  = 15 * time.Second // at most; counting reads every record,
+	gaugesShare  = 50               // and takes up to one part in so many of the time,
+	gaugesSeldom = 5 * time.Minute  // but is not left out for longer than this
 	gaugesBudget = time.Minute
 )
 
@@ -32,7 +34,7 @@ func (b *Broker) Run(ctx context.Context) {
 		})
 	})
 	all.Go(func() { b.recheck(ctx) })
-	all.Go(func() { every(ctx, gaugesEvery, func() { b.gauge(ctx) }) })
+	all.Go(func() { b.keepGauges(ctx) })
 	all.Go(func() {
 		every(ctx, evictEvery, func() {
 			b.evict(time.Now())
