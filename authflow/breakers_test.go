@@ -137,6 +137,23 @@ func TestHostThatAnswersAgainIsAskedByAllWithinFifteenSeconds(t *testing.T) {
 	})
 }
 
+// After an unknown outcome a reusable token is POSTed again at once; every flight used to do so also when the others' outcomes
+// had shown meanwhile that nobody answers.
+func TestPostIsNotRepeatedAtAHostThatWasFoundSilentMeanwhile(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		w.store.Backend = storetest.NewMemory()
+		hole, dead := w.besideDead(32)
+		pass(2 * time.Hour)
+		for range w.askAll(dead) {
+		}
+		pass(time.Minute)
+		posts, most := hole.seen()
+		require.Equal(t, 32, most)
+		require.LessOrEqual(t, posts, 32+5+1, "and a probe")
+		require.Greater(t, posts, 32, "one alone is repeated")
+	})
+}
+
 func TestAnswerOfAnyKindOpensTheHost(t *testing.T) {
 	inWorld(t, rotating, func(t *testing.T, w *world) {
 		w.store.Backend = storetest.NewMemory()

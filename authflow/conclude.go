@@ -17,8 +17,7 @@ func (b *Broker) conclude(ctx context.Context, c *conn, m *managed, f *flight, e
 	if r.class == granted {
 		// Nothing that takes time comes before storing: until then the token exists here alone.
 		b.breakers.note(ep.TokenURL, finding{}, time.Now())
-		b.settle(ctx, c, m, f, renewed(m.Integration, c, rec, r, f), rec.Version())
-		b.accepted(ctx, m, ep)
+		b.settle(ctx, c, m, f, ep, renewed(m.Integration, c, rec, r, f), rec.Version())
 		return
 	}
 	counted := f.why != refreshByOperator
@@ -186,6 +185,9 @@ func (b *Broker) judge(ctx context.Context, m *managed, ep Endpoints, r reply, c
 		b.breakers.note(ep.TokenURL, finding{r.endpointFailed(), r.status == 0, r.retryAfter, r.began}, now)
 	} else if r.status != 0 {
 		b.breakers.answered(ep.TokenURL)
+	}
+	if r.class == dead {
+		b.accepted(ctx, m, ep) // the grant is not, but who asked was known
 	}
 	if r.class != rejectedClient {
 		return

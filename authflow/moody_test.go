@@ -24,6 +24,7 @@ type moody struct {
 	reads      atomic.Int32
 	lists      atomic.Int32
 	listTime   atomic.Int64 // how long a list takes, in nanoseconds
+	takeTime   atomic.Int64 // and how long it takes to take something from the shelf
 	acquires   atomic.Int32
 	renewals   atomic.Int32
 	since      atomic.Pointer[time.Time]             // of the leases given out
@@ -169,6 +170,11 @@ func (m *moody) Peek(ctx context.Context, ids ...string) ([][]byte, error) {
 		return nil, err
 	}
 	return m.Backend.Peek(ctx, ids...)
+}
+
+func (m *moody) Take(ctx context.Context, id string) ([]byte, error) {
+	pass(time.Duration(m.takeTime.Load()))
+	return m.Backend.Take(ctx, id)
 }
 
 func (m *moody) Watch(ctx context.Context, changed func(tokenstore.Slot)) {

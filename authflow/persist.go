@@ -29,7 +29,7 @@ func (b *Broker) save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore
 // settle stores a token that was received and lands the flight with it. While the store is away, the token is served from
 // memory and storing goes on until it is stored or superseded; the flight, and so Wait, lasts until then. The log tells which
 // generation the store has acknowledged.
-func (b *Broker) settle(ctx context.Context, c *conn, m *managed, f *flight, next *tokenstore.Record, prev tokenstore.Version) {
+func (b *Broker) settle(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, next *tokenstore.Record, prev tokenstore.Version) {
 	ctx = context.WithoutCancel(ctx)
 	before := f.seen.rec
 	winner, err := b.put(ctx, c.slot, next, prev)
@@ -44,6 +44,7 @@ func (b *Broker) settle(ctx context.Context, c *conn, m *managed, f *flight, nex
 		}
 		b.log.Info("the token is stored", "connection", c.slot.String())
 	}
+	b.accepted(ctx, m, ep) // before anybody is told: another replica may be asked next
 	c.mu.Lock()
 	c.failure = nil
 	c.mu.Unlock()

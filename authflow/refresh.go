@@ -129,7 +129,7 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 			defer cancel()
 			return b.endpoint.refresh(ctx, m.Integration, ep, next.Token.Refresh)
 		})
-		if now := time.Now(); r.class == ambiguous && r.status < 400 && try == 1 && t.again(next.Intent.Began, now) {
+		if now := time.Now(); try == 1 && t.again(next.Intent.Began, now) && b.mayRepeat(ctx, m, f, ep, r, now) {
 			next.Intent = ended(next.Intent, now)
 			rec = next
 			continue
@@ -138,6 +138,17 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 		b.conclude(ctx, c, m, f, ep, next, before, r)
 		return landed
 	}
+}
+
+// mayRepeat tells whether a POST may be made again at once: its outcome is unknown, and neither its answer nor those of other
+// POSTs meanwhile say that the endpoint is to be left alone. The failure counts like any other.
+func (b *Broker) mayRepeat(ctx context.Context, m *managed, f *flight, ep Endpoints, r reply, now time.Time) bool {
+	counted := f.why != refreshByOperator
+	if r.class != ambiguous || r.status >= 400 || counted && b.breakers.admit(ep.TokenURL, now) > 0 {
+		return false
+	}
+	b.judge(ctx, m, ep, r, counted)
+	return true
 }
 
 // mint asks for a token with the client's own credentials. There is no refresh token to guard, so no Intent.
@@ -153,8 +164,7 @@ func (b *Broker) mint(ctx context.Context, c *conn, m *managed, f *flight, ep En
 		first := b.newGrant(m.Integration, ep, r, string(ClientCredentials))
 		first.Fence = f.fence
 		first.Due = due(m.Integration, c.slot, first, first.Refreshed)
-		b.settle(ctx, c, m, f, first, tokenstore.Version{})
-		b.accepted(ctx, m, ep)
+		b.settle(ctx, c, m, f, ep, first, tokenstore.Version{})
 		return
 	}
 	if rec == nil {

@@ -83,11 +83,33 @@ func TestClientThatIsAcceptedAgainIsSoForAllReplicas(t *testing.T) {
 			require.ErrorIs(t, err, authflow.ErrClient)
 		}
 		w.provider.SetClientSecret(secret)
+		w.store.takeTime.Store(int64(100 * time.Millisecond))
 		pass(61 * time.Second)
 		for i, b := range []*authflow.Broker{w.Broker, second, w.Broker, second} {
 			w.use(b, orgs[i])
-			synctest.Wait() // until the others are told
 		}
+	})
+}
+
+// A provider that refuses a grant has accepted who asked for it. The refusal used to count for nothing, so that grants that had
+// died meanwhile took the probes of one minute after the other from the others.
+func TestClientIsAcceptedByAnswersThatRefuseAGrant(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		revoked := w.connect("revoked")
+		orgs := w.connectMany(2)
+		second, _ := w.replica()
+		secret := w.provider.ClientSecret()
+		w.provider.SetClientSecret("CANARY-rotated-at-the-provider")
+		pass(2 * time.Hour)
+		_, err := w.Token(t.Context(), slot(orgs[0]))
+		require.ErrorIs(t, err, authflow.ErrClient)
+		w.provider.SetClientSecret(secret)
+		w.provider.RevokeGrant(revoked)
+		pass(61 * time.Second)
+		_, err = w.Token(t.Context(), slot("revoked"))
+		require.ErrorIs(t, err, authflow.ErrReconnect)
+		w.use(w.Broker, orgs[0])
+		w.use(second, orgs[1])
 	})
 }
 
