@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ func badEnv(name string) (string, bool) {
 		"KEY2":           "Q0FOQVJZLWtleS1DQU5BUlkta2V5LUNBTkFSWS1rZXh",
 		"SHORT_KEY":      "Q0FOQVJZ",
 		"GOOD_REDIS_URL": "rediss://:CANARY@redis.example.com:6379",
+		"REFUSED_URL":    "redis://:CANARY@redis.example.com:6379",
 		"REDIS_URL":      "http://:CANARY@redis.example.com:6379",
 	}
 	if v, ok := values[name]; ok {
@@ -38,13 +40,21 @@ func TestEveryMistakeIsReportedWhereItStands(t *testing.T) {
 	require.Greater(t, len(files), 150)
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
-			cfg, err := config.Load(file, badEnv)
+			cfg, err := config.Loader{Env: badEnv, CheckRedisURL: plain}.Load(file)
 			require.Nil(t, cfg)
 			require.Equal(t, wanted(t, file), problems(t, err))
 			require.NotContains(t, err.Error(), "CANARY")
 			require.Equal(t, len(problems(t, err)), 1+strings.Count(err.Error(), "\n"), "one line per problem")
 		})
 	}
+}
+
+// plain refuses a Redis without TLS, where that is not allowed.
+func plain(url string, allowInsecure bool) error {
+	if allowInsecure || strings.HasPrefix(url, "rediss:") {
+		return nil
+	}
+	return errors.New("is without TLS")
 }
 
 // wanted returns the problems that a file says it has.

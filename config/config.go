@@ -25,13 +25,29 @@ type Config struct {
 	files []string
 }
 
-// Load reads and checks the file at path. Environment variables are looked up with env (nil: os.LookupEnv). The error is a
-// Problems, which holds every problem at once.
+// Load is [Loader.Load] with env and without further checks.
 func Load(path string, env func(string) (string, bool)) (*Config, error) {
-	if env == nil {
-		env = os.LookupEnv
+	return Loader{Env: env}.Load(path)
+}
+
+// Loader reads configuration files. The zero Loader is usable.
+type Loader struct {
+	// Env looks up environment variables; nil: os.LookupEnv.
+	Env func(name string) (string, bool)
+	// CheckRedisURL says what is wrong with store.redis.url beyond its scheme; nil: nothing is. What the store refuses is the
+	// store's to know. Its error becomes a Problem, so that it must not quote the URL.
+	CheckRedisURL func(url string, allowInsecure bool) error
+}
+
+// Load reads and checks the file at path. The error is a Problems, which holds every problem at once.
+func (l Loader) Load(path string) (*Config, error) {
+	if l.Env == nil {
+		l.Env = os.LookupEnv
 	}
-	r := &reader{file: path, dir: filepath.Dir(path), env: env, files: []string{path}}
+	if l.CheckRedisURL == nil {
+		l.CheckRedisURL = func(string, bool) error { return nil }
+	}
+	r := &reader{file: path, dir: filepath.Dir(path), env: l.Env, checkRedisURL: l.CheckRedisURL, files: []string{path}}
 	cfg := &Config{}
 	if root, ok := r.root(); ok {
 		cfg.read(root)

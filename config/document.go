@@ -15,11 +15,12 @@ import (
 
 // reader reads one file: it collects the problems, and the files that the configuration came from.
 type reader struct {
-	file     string
-	dir      string // relative paths in the file start here
-	env      func(string) (string, bool)
-	problems Problems
-	files    []string
+	file          string
+	dir           string // relative paths in the file start here
+	env           func(string) (string, bool)
+	checkRedisURL func(url string, allowInsecure bool) error
+	problems      Problems
+	files         []string
 }
 
 func (r *reader) problem(line int, path, message string) {

@@ -53,13 +53,17 @@ func readRedis(n node, s *Store) {
 	o, _ := n.object()
 	at := o.need("url")
 	url, ok := at.secret()
-	if scheme, _, _ := strings.Cut(url.Reveal(), "://"); ok && scheme != "redis" && scheme != "rediss" {
-		at.problem("must begin with redis:// or rediss://")
-	}
 	s.RedisURL = url
 	set(o.at("wait_replicas"), &s.RedisWaitReplicas, fewReplicas)
 	setBool(o.at("accept_data_loss"), &s.RedisAcceptDataLoss)
 	setBool(o.at("allow_insecure"), &s.RedisAllowInsecure)
+	if scheme, _, _ := strings.Cut(url.Reveal(), "://"); ok && scheme != "redis" && scheme != "rediss" {
+		at.problem("must begin with redis:// or rediss://")
+	} else if ok {
+		if err := n.checkRedisURL(url.Reveal(), s.RedisAllowInsecure); err != nil {
+			at.problem("%v", err)
+		}
+	}
 	o.close()
 }
 

@@ -12,12 +12,3 @@ func (r *Redis) SetClock(now func() time.Time) { r.engine.clock.now = now }
 
 // Look looks after a Redis as it does every minute.
 func (r *Redis) Look(ctx context.Context) { r.care.look(ctx) }
-
-// CheckRedisURL does with a URL what NewRedis does before anything is dialled.
-func CheckRedisURL(url string, allowInsecure bool) error {
-	client, err := newRedisClient(url, allowInsecure)
-	if err != nil {
-		return err
-	}
-	return client.Close()
-}

@@ -23,13 +23,28 @@ const redisTimeout = 450 * time.Millisecond
 var redisQuery = []string{"addr", "cluster", "master_name", "username", "password", "db", "protocol", "client_name",
 	"pool_size", "min_idle_conns", "max_idle_conns", "max_active_conns", "conn_max_idle_time", "conn_max_lifetime"}
 
-// newRedisClient connects nothing yet. Its errors name query keys, never a value: a URL contains a password.
-func newRedisClient(raw string, allowInsecure bool) (redis.UniversalClient, error) {
+// CheckRedisURL says what is wrong with a URL for NewRedis, without connecting: its form, or, unless allowInsecure, that it leads
+// to another machine without TLS or without a password. The error names query keys, never a value: a URL contains a password.
+func CheckRedisURL(raw string, allowInsecure bool) error {
+	_, err := redisOptions(raw, allowInsecure)
+	return err
+}
+
+func redisOptions(raw string, allowInsecure bool) (*redis.UniversalOptions, error) {
 	opts, err := parseRedisURL(raw)
 	if err != nil {
 		return nil, err
 	}
 	if err := insecure(opts); err != nil && !allowInsecure {
+		return nil, err
+	}
+	return opts, nil
+}
+
+// newRedisClient connects nothing yet.
+func newRedisClient(raw string, allowInsecure bool) (redis.UniversalClient, error) {
+	opts, err := redisOptions(raw, allowInsecure)
+	if err != nil {
 		return nil, err
 	}
 	// A second try within redisTimeout heals a broken connection. It may repeat a command that was executed although its

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/bifrost-proxy/bifrost/config"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 // configFlag is the name and default of the flag that serve and check share.
@@ -17,7 +18,7 @@ func runCheck(_ context.Context, args []string, std stdio) error {
 	if _, err := parse(fs, args, std); err != nil {
 		return err
 	}
-	cfg, err := config.Load(*path, std.env)
+	cfg, err := load(*path, std.env)
 	if err != nil {
 		fmt.Fprintln(std.out, err)
 		return errReported
@@ -25,4 +26,9 @@ func runCheck(_ context.Context, args []string, std stdio) error {
 	_, err = fmt.Fprintf(std.out, "ok: %s: %d integrations, %d callers, %d operators, store %s\n",
 		*path, len(cfg.Integrations), len(cfg.Callers), len(cfg.Auth.Operators), storeKind(cfg))
 	return err
+}
+
+// load reads a configuration, for every command: what the store refuses of it is a problem like any other.
+func load(path string, env func(string) (string, bool)) (*config.Config, error) {
+	return config.Loader{Env: env, CheckRedisURL: tokenstore.CheckRedisURL}.Load(path)
 }

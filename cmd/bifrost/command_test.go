@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
 
 func TestUnknownCommandLinesExitWithTwo(t *testing.T) {
@@ -48,6 +49,14 @@ func TestCheckPrintsEveryProblem(t *testing.T) {
 	require.Empty(t, stderr)
 	require.Regexp(t, `(?m)^`+s.config+`:\d+: integrations\.graph\.rute: \S.*$`, stdout)
 	require.Regexp(t, `(?m)^`+s.config+`:\d+: integrations\.graph\.client_secret\S*: .*UNSET is not set.*$`, stdout)
+
+	s.vars["REDIS"] = "redis://:CANARY@redis.example.com:6379"
+	s.write(t, strings.Replace(s.text(), "store: {file: "+s.dir+"/bifrost.db}", "store: {redis: {url: {env: REDIS}}}", 1))
+	stdout, _, code = s.command(t, "check", "-config", s.config)
+	require.Equal(t, 1, code)
+	require.Regexp(t, `(?m)^`+s.config+`:\d+: store\.redis\.url: .*TLS.*allow_insecure.*$`, stdout)
+	require.Regexp(t, `(?m)^`+s.config+`:\d+: encryption_keys: .*$`, stdout, "beside every other problem")
+	require.NotContains(t, stdout, "CANARY")
 
 	_, stderr, code = s.command(t, "check", "-config", "missing.yaml")
 	require.Equal(t, 1, code)
@@ -150,7 +159,7 @@ func TestAPIErrorsAreToldInTheirOwnWords(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "does -server name the auth listener")
 
-	_, stderr, code = s.command(t, "status", "-server", "http://"+freePort(t))
+	_, stderr, code = s.command(t, "status", "-server", "http://"+storetest.FreeAddr(t))
 	require.Equal(t, 1, code)
 	require.Regexp(t, `^bifrost: no answer from http://\S+: .*connection refused.*-server\n$`, stderr)
 }

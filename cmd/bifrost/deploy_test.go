@@ -10,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/bifrost-proxy/bifrost/config"
 )
 
 // TestEveryConfigurationThatWeShipIsGood loads what operators copy from: the files of deploy/ and the blocks of the README.
@@ -34,7 +32,7 @@ func TestEveryConfigurationThatWeShipIsGood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "bifrost.yaml")
 			require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-			cfg, err := config.Load(file, anySecret)
+			cfg, err := load(file, anySecret)
 			require.NoError(t, err)
 			require.NotEmpty(t, cfg.Integrations)
 		})
@@ -45,7 +43,7 @@ func TestEveryConfigurationThatWeShipIsGood(t *testing.T) {
 func anySecret(name string) (string, bool) {
 	switch {
 	case strings.HasSuffix(name, "_URL"):
-		return "redis://redis.test:6379/0", true
+		return "rediss://:CANARY@redis.test:6379/0", true
 	case strings.HasPrefix(name, "BIFROST_KEY"):
 		return base64.StdEncoding.EncodeToString(make([]byte, 32)), true
 	default:

@@ -101,7 +101,7 @@ func mustExist(path string) error {
 
 // loadConfig tells every problem of the configuration on stderr.
 func loadConfig(path string, std stdio) (*config.Config, error) {
-	cfg, err := config.Load(path, std.env)
+	cfg, err := load(path, std.env)
 	if err != nil {
 		fmt.Fprintln(std.err, err)
 		return nil, errReported

@@ -24,7 +24,7 @@ type reloader struct {
 
 // look reads the file. Where nothing is new since the last look it does nothing, unless it is asked by a signal.
 func (r *reloader) look(asked bool) {
-	cfg, err := config.Load(r.path, r.env)
+	cfg, err := load(r.path, r.env)
 	if err == nil {
 		err = r.apply(cfg, asked)
 	}

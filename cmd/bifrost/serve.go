@@ -10,8 +10,6 @@ import (
 	"syscall"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/bifrost-proxy/bifrost/config"
 )
 
 // runServe runs the proxy until a signal ends it. Once there is a log, what goes wrong is told there.
@@ -21,7 +19,7 @@ func runServe(ctx context.Context, args []string, std stdio) error {
 	if _, err := parse(fs, args, std); err != nil {
 		return err
 	}
-	cfg, err := config.Load(*path, std.env)
+	cfg, err := load(*path, std.env)
 	if err != nil {
 		fmt.Fprintln(std.err, err)
 		return errReported
