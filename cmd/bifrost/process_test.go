@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"os"
@@ -24,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
 
 const (
@@ -77,7 +77,7 @@ func newSetup(t *testing.T, idp *authflowtest.Provider, edit func(*setup, string
 		"OPERATOR": operatorToken, "CALLER": callerKey, "SECRET": clientSecret,
 	}}
 	s.config = filepath.Join(s.dir, "bifrost.yaml")
-	s.proxy, s.auth, s.ops = freePort(t), freePort(t), freePort(t)
+	s.proxy, s.auth, s.ops = storetest.FreeAddr(t), storetest.FreeAddr(t), storetest.FreeAddr(t)
 	text := s.text()
 	if edit != nil {
 		text = edit(s, text)
@@ -116,14 +116,6 @@ func (s *setup) write(t *testing.T, text string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(s.config+".new", []byte(text), 0o600))
 	require.NoError(t, os.Rename(s.config+".new", s.config))
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // running is a process of the binary.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
 
 const redisPassword = "CANARY-redis-password"
@@ -18,7 +19,7 @@ const redisPassword = "CANARY-redis-password"
 // redisServer starts a Redis that ends with the test, or when the function is called.
 func redisServer(t *testing.T) (addr string, end func()) {
 	t.Helper()
-	addr = freePort(t)
+	addr = storetest.FreeAddr(t)
 	return addr, redisServerAt(t, addr)
 }
 
@@ -51,7 +52,7 @@ func onRedis(t *testing.T, addr, more string) *setup {
 }
 
 func TestAStartWaitsForRedis(t *testing.T) {
-	addr := freePort(t)
+	addr := storetest.FreeAddr(t)
 	s := onRedis(t, addr, "")
 	r := s.launch(t)
 	require.Eventually(t, func() bool { return strings.Contains(r.stderr.String(), "redis is not available yet") }, patience, pollTime)
@@ -64,7 +65,7 @@ func TestAStartWaitsForRedis(t *testing.T) {
 }
 
 func TestAStartOnARedisThatKeepsNothingIsRefusedUnlessMeant(t *testing.T) {
-	addr := freePort(t)
+	addr := storetest.FreeAddr(t)
 	redisServerAt(t, addr, "--appendonly", "no")
 	s := onRedis(t, addr, "")
 	r := s.launch(t)
@@ -80,7 +81,7 @@ func TestAStartOnARedisThatKeepsNothingIsRefusedUnlessMeant(t *testing.T) {
 }
 
 func TestReadinessTellsWhatEndangersTheStore(t *testing.T) {
-	addr := freePort(t)
+	addr := storetest.FreeAddr(t)
 	redisServerAt(t, addr, "--appendonly", "no", "--save", "60 1", "--rename-command", "CONFIG", "")
 	s := onRedis(t, addr, "")
 	r := s.start(t)

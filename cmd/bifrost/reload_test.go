@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
 
 // metric returns the line of /metrics that begins with name, without it.
@@ -154,7 +155,7 @@ func TestReloadSaysWhatNeedsARestart(t *testing.T) {
 	s := newSetup(t, authflowtest.New(t, authflowtest.Config{}), nil)
 	r := s.start(t)
 	s.connect(t, "acme")
-	s.write(t, strings.NewReplacer("proxy: {listen: "+s.proxy, "proxy: {listen: "+freePort(t), "/bifrost.db", "/other.db").
+	s.write(t, strings.NewReplacer("proxy: {listen: "+s.proxy, "proxy: {listen: "+storetest.FreeAddr(t), "/bifrost.db", "/other.db").
 		Replace(rename(s, s.text())))
 	r.logged(t, `"settings":["proxy.listen","store"]`)
 	status, body := s.call(t, "acme", "/directory/me")

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"os/exec"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -121,13 +120,4 @@ func answersPing(addr string) bool {
 	reply := make([]byte, 7)
 	_, err = io.ReadFull(conn, reply)
 	return err == nil && string(reply) == "+PONG\r\n"
-}
-
-// freePort returns a port that nothing listens on at the moment.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 }

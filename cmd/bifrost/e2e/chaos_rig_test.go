@@ -92,7 +92,7 @@ func (c *chaos) newNode(name string) *chaosNode {
 	n.client.Timeout = 15 * time.Second // longer than a caller may have to wait
 	n.links = newChaosLinks(t, name, []string{c.redis.Primary.Addr, c.redis.Replica.Addr}, c.redis.Sentinel.Addr, c.idp.inside)
 	c.idp.reach(name, n.links.provider.Listen)
-	proxy, auth, ops := freePort(t), freePort(t), freePort(t)
+	proxy, auth, ops := storetest.FreeAddr(t), storetest.FreeAddr(t), storetest.FreeAddr(t)
 	n.proxy, n.auth, n.ops = "http://"+proxy, "http://"+auth, "http://"+ops
 	n.env = []string{
 		"OPERATOR=" + operatorToken, "CALLER=" + callerKey, "SECRET=" + c.idp.ClientSecret(), "KEY=" + c.key,

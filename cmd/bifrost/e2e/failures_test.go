@@ -67,7 +67,7 @@ func newFailing(t *testing.T) *failing {
 	add("slow", f.slow, upstream.URL, "    timeouts: {token: 30s}\n")
 	add("broken", f.broken, upstream.URL, "")
 	add("strict", f.strict, upstream.URL, "")
-	add("gone", f.idp, "http://"+freePort(t), "")
+	add("gone", f.idp, "http://"+storetest.FreeAddr(t), "")
 	add("hanging", f.idp, upstream.URL, "    timeouts: {response_header: 300ms}\n")
 	f.other, f.replica = s.start(), s.start()
 	f.breakAll(t)

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -25,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
 
 const (
@@ -153,7 +153,7 @@ func (s *site) start() *replica {
 	t.Helper()
 	binary, err := s.binary()
 	require.NoError(t, err)
-	proxy, auth, ops := freePort(t), freePort(t), freePort(t)
+	proxy, auth, ops := storetest.FreeAddr(t), storetest.FreeAddr(t), storetest.FreeAddr(t)
 	s.starts++
 	config := filepath.Join(s.dir, "bifrost-"+strconv.Itoa(s.starts)+".yaml")
 	text := strings.NewReplacer("PROXY", proxy, "AUTH", auth, "OPS", ops).Replace(s.yaml)
@@ -371,14 +371,6 @@ func newClient() *http.Client {
 		Transport:     &http.Transport{MaxIdleConnsPerHost: 4096, DisableCompression: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // output is a buffer that a process writes while the test reads.
