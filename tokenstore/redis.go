@@ -52,8 +52,9 @@ type RedisConfig struct {
 // No error contains a part of the URL but an option's name.
 //
 // The user needs the keys and channels bifrost:* and the commands get set del exists hset hmget pexpire persist zadd zrem zscore
-// zrange zrangebyscore eval evalsha time info publish subscribe ping, with Cluster also cluster|slots and command,
-// with WaitReplicas wait, for Rekey scan, and config|get if it is persisted by snapshots alone.
+// zrange zrangebyscore eval evalsha time info publish subscribe ping; with Cluster also cluster|slots, command and asking, with
+// WaitReplicas wait, with a database number select, with client_name client|setname, for Rekey scan, and config|get if Redis is
+// persisted by snapshots alone.
 func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	if cfg.Keys == nil {
 		return nil, errors.New("tokenstore: a redis store needs keys")

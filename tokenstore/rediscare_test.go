@@ -107,6 +107,36 @@ func TestAMissingRightEndsTheStartByItsName(t *testing.T) {
 	require.Empty(t, behind.Keys(t.Context(), "*probe*").Val(), "no probe is left over")
 }
 
+// A replica of ours that is restarted meanwhile must come up: the tokens that are stored already can be used.
+func TestAStoreIsOpenedThoughRedisTakesNoWrites(t *testing.T) {
+	for name, setting := range map[string][2]string{"full": {"maxmemory", "1"}, "too few replicas": {"min-replicas-to-write", "1"}} {
+		t.Run(name, func(t *testing.T) {
+			server := storetest.StartRedis(t)
+			behind := direct(t, server)
+			rec := storetest.Grant()
+			require.NoError(t, storetest.OpenRedis(t, server.URL).Save(t.Context(), acme, rec, tokenstore.Version{}))
+			require.NoError(t, behind.ConfigSet(t.Context(), setting[0], setting[1]).Err())
+			got, err := storetest.OpenRedis(t, server.URL).Get(t.Context(), acme)
+			require.NoError(t, err)
+			require.Equal(t, rec, got)
+		})
+	}
+}
+
+func TestADatabaseAndAClientNameNeedRightsOfTheirOwn(t *testing.T) {
+	server := storetest.StartRedis(t)
+	behind := direct(t, server)
+	for url, right := range map[string]string{"/1": "select", "?client_name=CANARY-name": "client|setname"} {
+		require.NoError(t, restrict(t.Context(), behind, "-select", "-client|setname"))
+		cfg := tokenstore.RedisConfig{URL: "redis://bifrost:CANARY@" + server.Addr + url, Keys: storetest.Keys(t)}
+		_, err := tokenstore.NewRedis(t.Context(), cfg)
+		require.ErrorContains(t, err, right)
+		require.NotContains(t, err.Error(), "CANARY")
+		require.NoError(t, restrict(t.Context(), behind, "+"+right))
+		storetest.OpenRedisAs(t, cfg)
+	}
+}
+
 func TestARedisThatDoesNotTellIsOpenedWithAWarning(t *testing.T) {
 	server := storetest.StartRedis(t, "--appendonly", "no", "--save", "60 1")
 	require.NoError(t, restrict(t.Context(), direct(t, server)))

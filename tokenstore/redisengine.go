@@ -165,7 +165,10 @@ func (e *redisEngine) listPage(ctx context.Context, at shard, names []string, yi
 	for i, cmd := range cmds {
 		slot, ok := parseName(names[i])
 		stored, rowErr := decodeFields(cmd.Val())
-		switch {
+		switch refused := unanswered(err, cmd.Err(), cmd.Val() != nil); {
+		case refused != nil:
+			yield(Slot{}, rowEntry{err: redisError(refused)})
+			return false
 		case cmd.Err() != nil && !redis.HasErrorPrefix(cmd.Err(), "WRONGTYPE"):
 			yield(Slot{}, rowEntry{err: firstError(err, cmd.Err())})
 			return false

@@ -56,12 +56,13 @@ func (e *redisEngine) probeOne(ctx context.Context, m master) (missing []string,
 	defer cancel()
 	name := "probe:" + rand.Text()
 	mark, row, index := m.at.key(name+":id"), m.at.key(name+":r"), m.at.key(name+":due")
+	var greeted, marked *redis.StatusCmd
 	var first, second *redis.Cmd
-	cmds, _ := m.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
-		p.Ping(ctx)
+	cmds, err := m.Pipelined(ctx, func(p redis.Pipeliner) error { // each command has its own error
+		greeted = p.Ping(ctx)
 		p.Time(ctx)
 		p.Info(ctx, "server")
-		p.Set(ctx, mark, name, probeLife)
+		marked = p.Set(ctx, mark, name, probeLife)
 		p.Get(ctx, mark)
 		p.Exists(ctx, mark)
 		p.EvalSha(ctx, strings.Repeat("0", 40), nil)
@@ -86,8 +87,13 @@ func (e *redisEngine) probeOne(ctx context.Context, m master) (missing []string,
 		p.Del(ctx, mark, row, index)
 		return nil
 	})
-	if _, answered := errors.AsType[redis.Error](cmds[0].Err()); cmds[0].Err() != nil && !answered {
-		return nil, cmds[0].Err()
+	if _, answered := errors.AsType[redis.Error](greeted.Err()); greeted.Err() != nil && !answered {
+		return nil, greeted.Err()
+	}
+	if err := unanswered(err, greeted.Err(), greeted.Val() != ""); redis.HasErrorPrefix(err, "NOPERM") {
+		return nil, fmt.Errorf("%w: it may not choose a database (select), or name its client (client|setname), as the URL wants it", errForbidden)
+	} else if err != nil {
+		return nil, err
 	}
 	for _, cmd := range cmds {
 		if redis.HasErrorPrefix(cmd.Err(), "NOPERM") {
@@ -97,7 +103,7 @@ func (e *redisEngine) probeOne(ctx context.Context, m master) (missing []string,
 	if redis.HasErrorPrefix(e.probeFeed(ctx, m), "NOPERM") {
 		missing = append(missing, "subscribe")
 	}
-	if one, err1 := first.Text(); len(missing) == 0 && err1 == nil {
+	if one, err1 := first.Text(); len(missing) == 0 && marked.Err() == nil && err1 == nil {
 		if two, err2 := second.Text(); one != "ok" || err2 == nil && two != answerNo {
 			return nil, errAnswer
 		}

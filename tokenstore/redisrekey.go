@@ -139,6 +139,10 @@ func (e *redisEngine) buriedPage(ctx context.Context, slots []Slot, yield func(S
 	})
 	cancel() // before the consumer's code runs, which may take its time
 	for i, cmd := range cmds {
+		if refused := unanswered(err, cmd.Err(), cmd.Val() != nil); refused != nil {
+			yield(Slot{}, rowEntry{err: redisError(refused)})
+			return false
+		}
 		if cmd.Err() != nil && !redis.HasErrorPrefix(cmd.Err(), "WRONGTYPE") {
 			yield(Slot{}, rowEntry{err: firstError(err, cmd.Err())})
 			return false

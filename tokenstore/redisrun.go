@@ -47,6 +47,15 @@ func firstError(errs ...error) error {
 	return nil
 }
 
+// unanswered returns the error of a pipeline if a command of it has no answer and no error of its own: go-redis leaves it so
+// when Redis refused the connection's greeting.
+func unanswered(pipeline, own error, answered bool) error {
+	if own == nil && !answered {
+		return pipeline
+	}
+	return nil
+}
+
 // redisError makes ErrUnreadable of a key of the wrong type. Everything else that Redis or the network says makes the store
 // unavailable: timeouts, LOADING, READONLY, OOM, CLUSTERDOWN, NOAUTH, NOPERM and what comes.
 func redisError(err error) error {
