@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,7 +44,10 @@ func TestSentinelFailsOver(t *testing.T) {
 
 // A hash slot that moves while the store is in use answers MOVED and ASK.
 func clusterServesAMovingShard(t *testing.T, cluster *storetest.RedisCluster) {
-	s := storetest.OpenRedis(t, cluster.URL)
+	for _, server := range cluster.Nodes {
+		require.NoError(t, restrict(t.Context(), direct(t, server), "+cluster|slots", "+command", "+asking"))
+	}
+	s := storetest.OpenRedis(t, strings.Replace(cluster.URL, "redis://", "redis://bifrost:CANARY@", 1))
 	moving := tokenstore.Slot{Integration: "moving", Org: "acme"}
 	rec := storetest.Grant()
 	require.NoError(t, s.Save(t.Context(), moving, rec, tokenstore.Version{}))
