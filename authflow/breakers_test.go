@@ -154,6 +154,31 @@ func TestPostIsNotRepeatedAtAHostThatWasFoundSilentMeanwhile(t *testing.T) {
 	})
 }
 
+// A probe that finds the record changed just before its POST begins anew; it used to be held back by itself then, and the
+// endpoint was left alone for as long again.
+func TestProbeThatFindsTheRecordChangedIsMadeAllTheSame(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		orgs := w.connectMany(6)
+		pass(2 * time.Hour)
+		w.provider.MisbehaveAlways(authflowtest.Status(503, ""))
+		for _, org := range orgs[:5] {
+			_, err := w.Token(t.Context(), slot(org))
+			require.ErrorIs(t, err, authflow.ErrProvider)
+		}
+		w.provider.Behave()
+		pass(15 * time.Second)
+		noted := func() {
+			rec, err := w.store.Backend.Get(t.Context(), slot(orgs[5]))
+			require.NoError(t, err)
+			prev := rec.Version()
+			rec.Used = time.Now()
+			require.NoError(t, w.store.Backend.Save(t.Context(), slot(orgs[5]), rec, prev))
+		}
+		w.store.beforeSave.Store(&noted)
+		w.use(w.Broker, orgs[5])
+	})
+}
+
 func TestAnswerOfAnyKindOpensTheHost(t *testing.T) {
 	inWorld(t, rotating, func(t *testing.T, w *world) {
 		w.store.Backend = storetest.NewMemory()

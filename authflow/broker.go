@@ -24,6 +24,7 @@ type Broker struct {
 	log      *slog.Logger
 	metrics  *metrics
 	breakers breakers
+	proofs   proofs
 	posts    *admission // places for refreshes
 	urged    *admission // and for those that an operator asks for
 	health   health

@@ -50,9 +50,10 @@ type flight struct {
 	wake chan struct{} // holds one word that the record has changed
 
 	// Only the flight's own goroutine uses these.
-	fence int64     // of the lease under which it POSTs
-	until time.Time // another holder's POST may be on its way until then
-	down  bool
+	fence    int64     // of the lease under which it POSTs
+	until    time.Time // another holder's POST may be on its way until then
+	admitted bool      // under this lease: see Broker.admitted
+	down     bool
 
 	done chan struct{} // closed when the following are set
 	snap *snapshot     // a snapshot worth having, if err is nil
@@ -149,7 +150,7 @@ func (b *Broker) run(ctx context.Context, c *conn, m *managed, f *flight) {
 		}
 		switch {
 		case err == nil:
-			f.fence = lease.Fence
+			f.fence, f.admitted = lease.Fence, false
 			f.leased.Store(true)
 			next := changed
 			for next == changed {

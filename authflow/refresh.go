@@ -38,7 +38,9 @@ func (b *Broker) refreshLeased(ctx context.Context, c *conn, m *managed, f *flig
 	if hold, next := b.respectIntent(ctx, c, m, f, rec, snap, lease); hold {
 		return next
 	}
-	if err := b.admitted(ctx, c, m, f, snap, ep, now); err != nil {
+	done, err := b.admitted(ctx, c, m, f, snap, ep, now)
+	defer done()
+	if err != nil {
 		f.land(nil, err)
 		return landed
 	}
@@ -69,26 +71,33 @@ func (b *Broker) reopen(ctx context.Context, c *conn, m *managed) (*tokenstore.R
 	return rec, snap, nil
 }
 
-// admitted says why no POST may be made now, or nil: then this flight is the one that may.
-func (b *Broker) admitted(ctx context.Context, c *conn, m *managed, f *flight, snap *snapshot, ep Endpoints, now time.Time) error {
+// admitted says why no POST may be made now, or nil: then this flight is the one that may. done is to be called when it is over.
+func (b *Broker) admitted(ctx context.Context, c *conn, m *managed, f *flight, snap *snapshot, ep Endpoints, now time.Time) (done func(), err error) {
+	done = func() {}
 	if f.why == refreshByOperator {
-		return nil
+		return done, nil
 	}
 	if snap.rec != nil {
 		if err := backingOff(c.slot, snap.rec.Failure, f.urgency(), now); err != nil {
-			return err
+			return done, err
 		}
 	}
-	if wait := b.breakers.closedFor(ep.TokenURL, now); wait > 0 {
-		return &Error{ErrProvider, c.slot, "its token endpoint keeps failing", wait}
+	if f.admitted { // it may be the one probe, and found the record changed: it is not held back by itself
+		return done, nil
 	}
+	if wait := b.breakers.closedFor(ep.TokenURL, now); wait > 0 {
+		return done, &Error{ErrProvider, c.slot, "its token endpoint keeps failing", wait}
+	}
+	done = b.proofs.await(ctx, clientKey(m.Integration, ep))
+	now = time.Now()
 	if err := b.clientRefused(ctx, c, m, ep, now); err != nil {
-		return err
+		return done, err
 	}
 	if wait := b.breakers.admit(ep.TokenURL, now); wait > 0 {
-		return &Error{ErrProvider, c.slot, "its token endpoint keeps failing", wait}
+		return done, &Error{ErrProvider, c.slot, "its token endpoint keeps failing", wait}
 	}
-	return nil
+	f.admitted = true
+	return done, nil
 }
 
 // urgency is the reason to go by: requests may have joined a flight that began behind them.

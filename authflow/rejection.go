@@ -52,6 +52,7 @@ func (b *Broker) clientRefused(ctx context.Context, c *conn, m *managed, ep Endp
 func (b *Broker) accepted(ctx context.Context, m *managed, ep Endpoints) {
 	b.breakers.note(ep.TokenURL, finding{}, time.Now())
 	key := clientKey(m.Integration, ep)
+	b.proofs.accept(key, time.Now())
 	if !b.breakers.accept(key) {
 		return
 	}

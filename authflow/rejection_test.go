@@ -71,6 +71,53 @@ func TestRefusedClientIsProbedOnceAMinuteByAllReplicas(t *testing.T) {
 	})
 }
 
+// All that were due at once used to be refused together before the first refusal was known.
+func TestOnePostFindsOutWhetherAClientIsAccepted(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.store.Backend = storetest.NewMemory()
+		var slots []tokenstore.Slot
+		for _, org := range w.connectMany(50) {
+			slots = append(slots, slot(org))
+		}
+		w.provider.SetClientSecret("CANARY-rotated-at-the-provider")
+		w.provider.MisbehaveAlways(authflowtest.SlowBefore(500 * time.Millisecond))
+		pass(2 * time.Hour)
+		posts := w.posts()
+		for answer := range w.askAll(slots) {
+			require.ErrorIs(t, answer.err, authflow.ErrClient)
+			require.LessOrEqual(t, answer.took, 600*time.Millisecond)
+		}
+		require.Equal(t, 1, posts())
+
+		fixed := w.integration
+		fixed.ClientSecret = func() string { return "CANARY-rotated-at-the-provider" }
+		require.NoError(t, w.SetIntegrations([]*authflow.Integration{&fixed}))
+		began := time.Now()
+		for answer := range w.askAll(slots) {
+			require.NoError(t, answer.err)
+		}
+		require.LessOrEqual(t, time.Since(began), 3*time.Second, "one after half a second, then as many at a time as ever")
+	})
+}
+
+func TestSlowAnswerDelaysOtherPostsOfItsClientByNoMoreThanASecond(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		orgs := w.connectMany(3)
+		pass(2 * time.Hour)
+		gate := authflowtest.NewGate()
+		w.provider.Misbehave(authflowtest.Behaviour{HoldBefore: gate})
+		go func() { _, _ = w.Token(t.Context(), slot(orgs[0])) }()
+		<-gate.Arrived()
+		began := time.Now()
+		w.use(w.Broker, orgs[1])
+		require.LessOrEqual(t, time.Since(began), time.Second)
+		began = time.Now()
+		w.use(w.Broker, orgs[2])
+		require.Zero(t, time.Since(began), "the client is accepted")
+		gate.Release()
+	})
+}
+
 func TestClientThatIsAcceptedAgainIsSoForAllReplicas(t *testing.T) {
 	inWorld(t, rotating, func(t *testing.T, w *world) {
 		orgs := w.connectMany(4)

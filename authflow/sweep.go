@@ -39,6 +39,7 @@ func (b *Broker) Run(ctx context.Context) {
 		every(ctx, evictEvery, func() {
 			b.evict(time.Now())
 			b.breakers.forget(time.Now())
+			b.proofs.forget(time.Now())
 		})
 	})
 	all.Go(func() { every(ctx, sweepEvery, func() { s.sweep(ctx, &all) }) })
