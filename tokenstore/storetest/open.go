@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -30,13 +32,17 @@ func OpenRedis(t testing.TB, url string) *tokenstore.Redis {
 	return OpenRedisAs(t, tokenstore.RedisConfig{URL: url})
 }
 
-// OpenRedisAs is OpenRedis with a configuration, whose keys are set to Key if it has none.
+// OpenRedisAs is OpenRedis with a configuration, whose keys are set to Key if it has none. On a busy machine a server may not
+// answer at once.
 func OpenRedisAs(t testing.TB, cfg tokenstore.RedisConfig) *tokenstore.Redis {
 	t.Helper()
 	if cfg.Keys == nil {
 		cfg.Keys = Keys(t)
 	}
 	s, err := tokenstore.NewRedis(t.Context(), cfg)
+	for start := time.Now(); errors.Is(err, tokenstore.ErrUnavailable) && time.Since(start) < 15*time.Second; {
+		s, err = tokenstore.NewRedis(t.Context(), cfg)
+	}
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
