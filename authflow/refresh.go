@@ -123,6 +123,9 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 			return changed // such as by a use that was noted
 		case err != nil:
 			f.land(nil, b.readError(c.slot, err))
+			if stored, err := b.readBack(ctx, c.slot); err == nil && stored.Write == next.Write {
+				b.retract(ctx, c, stored, before) // only the answer was lost
+			}
 			return landed
 		}
 		if err := b.outlive(ctx, lease, t); err != nil {

@@ -174,6 +174,12 @@ func TestIntentWhoseAnswerIsLostCausesNoPost(t *testing.T) {
 		_, err := w.Token(t.Context(), slot("acme"))
 		require.Error(t, err)
 		require.Zero(t, posts())
+		synctest.Wait()
+		pass(storeBack)
+		began := time.Now()
+		w.use(w.Broker, "acme")
+		require.Zero(t, time.Since(began), "nothing was on its way")
+		w.oncePerToken()
 	})
 }
 
