@@ -88,6 +88,7 @@ func TestOnePostFindsOutWhetherAClientIsAccepted(t *testing.T) {
 			require.LessOrEqual(t, answer.took, 600*time.Millisecond)
 		}
 		require.Equal(t, 1, posts())
+		synctest.Wait() // until these refreshes have ended altogether
 
 		fixed := w.integration
 		fixed.ClientSecret = func() string { return "CANARY-rotated-at-the-provider" }
