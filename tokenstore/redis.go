@@ -35,6 +35,8 @@ type RedisConfig struct {
 	// AcceptDataLoss opens a Redis that keeps nothing over a restart, AllowInsecure one on another machine without TLS or
 	// without a password. Both are refused otherwise.
 	AcceptDataLoss, AllowInsecure bool
+	// MustExist says that there is a store already: NewRedis does not make one.
+	MustExist bool
 }
 
 // NewRedis connects to the store and, the first time, marks it as ours. It returns ErrUnavailable if Redis does not answer
@@ -63,7 +65,7 @@ func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tokenstore: %w", err)
 	}
-	e := &redisEngine{client: client, acceptDataLoss: cfg.AcceptDataLoss, replicas: replicas{wanted: cfg.WaitReplicas}}
+	e := &redisEngine{client: client, acceptDataLoss: cfg.AcceptDataLoss, mustExist: cfg.MustExist, replicas: replicas{wanted: cfg.WaitReplicas}}
 	found, err := e.start(ctx, cfg.Keys)
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
@@ -91,7 +93,7 @@ func (e *redisEngine) start(ctx context.Context, keys *Keyring) (map[problem]str
 	switch err := forbidden(err); {
 	case err == nil:
 		return found, nil
-	case errors.Is(err, ErrWrongKey), errors.Is(err, errForbidden):
+	case errors.Is(err, ErrWrongKey), errors.Is(err, errForbidden), errors.Is(err, errNoStore):
 		return nil, fmt.Errorf("tokenstore: open redis: %w", err)
 	default:
 		return nil, wrap("open redis", Slot{}, redisError(err))
@@ -145,6 +147,11 @@ return redis.call('HMGET', KEYS[1], 'id', 'check', 'complete')`)
 // every shard, for each shard may be on another server and be emptied alone. "complete" tells a store that lost marks from
 // one whose making was interrupted.
 func (e *redisEngine) begin(ctx context.Context, keys *Keyring) error {
+	if e.mustExist {
+		if err := e.exists(ctx); err != nil {
+			return err
+		}
+	}
 	offer := rand.Text()
 	found, err := e.runStrings(ctx, beginScript, []string{storeKey}, offer, keys.seal(purposeCheck, []byte(offer), nil))
 	if err != nil {
@@ -177,6 +184,20 @@ func (e *redisEngine) begin(ctx context.Context, keys *Keyring) error {
 		return e.client.HSet(ctx, storeKey, "complete", "1").Err()
 	}
 	return nil
+}
+
+// errNoStore says that a Redis holds no store of ours.
+var errNoStore = errors.New("there is no store in this redis: is it the right one, and the right database?")
+
+// exists returns errNoStore if there is no store.
+func (e *redisEngine) exists(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	n, err := e.client.Exists(ctx, storeKey).Result()
+	if err == nil && n == 0 {
+		err = errNoStore
+	}
+	return err
 }
 
 // markScript marks a shard that has no mark, and notes which server made it. KEYS: mark, run. ARGV: id.

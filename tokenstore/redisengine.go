@@ -19,7 +19,7 @@ type redisEngine struct {
 	clock    clock
 	replicas replicas
 
-	acceptDataLoss bool
+	acceptDataLoss, mustExist bool
 }
 
 var _ engine = (*redisEngine)(nil)

@@ -107,6 +107,14 @@ func TestRedisIsRekeyedBesideServeAndBacksItselfUp(t *testing.T) {
 	out, stderr, code := s.command(t, "rekey", "-config", s.config)
 	require.Equal(t, 0, code, stderr)
 	require.Contains(t, out, "resealed 1 records")
+	// In the wrong place nothing is left to reseal, which is no reason to throw the older key away.
+	right := s.vars["REDIS"]
+	s.vars["REDIS"] += "/1"
+	out, stderr, code = s.command(t, "rekey", "-config", s.config)
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "there is no store in this redis")
+	require.NotContains(t, out, "taken out")
+	s.vars["REDIS"] = right
 	_, stderr, code = s.command(t, "backup", "-config", s.config, "copy")
 	require.Equal(t, 1, code)
 	require.Contains(t, stderr, "Redis backs itself up")

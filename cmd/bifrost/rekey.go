@@ -64,7 +64,11 @@ func runRekey(ctx context.Context, args []string, std stdio) error {
 func rekeyHere(ctx context.Context, cfg *config.Config, log *slog.Logger) (done tokenstore.Rekeyed, err error) {
 	var kept store
 	if cfg.Store.RedisURL != "" {
-		kept, err = openStore(ctx, cfg, nil, log)
+		var at tokenstore.RedisConfig
+		if at, err = redisConfig(cfg, nil, log); err == nil {
+			at.MustExist = true
+			kept, err = openRedis(ctx, at)
+		}
 	} else {
 		if err := mustExist(cfg.Store.File); err != nil {
 			return done, err

@@ -47,14 +47,23 @@ func openStore(ctx context.Context, cfg *config.Config, reg prometheus.Registere
 		}
 		return openFile(tokenstore.FileConfig{Path: cfg.Store.File, Keys: keys, Metrics: reg}, log)
 	}
+	at, err := redisConfig(cfg, reg, log)
+	if err != nil {
+		return nil, err
+	}
+	return openRedis(ctx, at)
+}
+
+// redisConfig says how the configured Redis is opened.
+func redisConfig(cfg *config.Config, reg prometheus.Registerer, log *slog.Logger) (at tokenstore.RedisConfig, err error) {
 	if len(cfg.EncryptionKeys) == 0 {
-		return nil, errors.New("encryption_keys: required with a Redis store; `bifrost key new` makes a key")
+		return at, errors.New("encryption_keys: required with a Redis store; `bifrost key new` makes a key")
 	}
 	keys, err := keyring(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("encryption_keys: %w", err)
+		return at, fmt.Errorf("encryption_keys: %w", err)
 	}
-	return openRedis(ctx, tokenstore.RedisConfig{
+	return tokenstore.RedisConfig{
 		URL:            cfg.Store.RedisURL.Reveal(),
 		Keys:           keys,
 		Metrics:        reg,
@@ -62,7 +71,7 @@ func openStore(ctx context.Context, cfg *config.Config, reg prometheus.Registere
 		WaitReplicas:   cfg.Store.RedisWaitReplicas,
 		AcceptDataLoss: cfg.Store.RedisAcceptDataLoss,
 		AllowInsecure:  cfg.Store.RedisAllowInsecure,
-	})
+	}, nil
 }
 
 // openRedis tries again while Redis cannot be reached or is starting: after a power cut everything starts at once.
