@@ -32,6 +32,7 @@ func TestCluster(t *testing.T) {
 	t.Run("counts what no replica has", func(t *testing.T) { clusterCountsUnreplicatedWrites(t, cluster) })
 	t.Run("is rekeyed on every node", func(t *testing.T) { clusterIsRekeyed(t, cluster) })
 	t.Run("keeps serving a shard that moves", func(t *testing.T) { clusterServesAMovingShard(t, cluster) })
+	t.Run("gives a lease once a shard has moved", func(t *testing.T) { clusterGivesALeaseOnceAShardHasMoved(t, cluster) })
 	t.Run("serves load while shards move", func(t *testing.T) { clusterServesLoadWhileShardsMove(t, cluster) })
 	t.Run("is unavailable without a node and comes back", func(t *testing.T) { clusterLosesANode(t, cluster) })
 }

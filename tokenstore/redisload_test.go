@@ -3,15 +3,12 @@ package tokenstore_test
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/tokenstore"
@@ -164,22 +161,12 @@ func TestAFailoverUnderLoadLosesNothingThatAReplicaHad(t *testing.T) {
 			l.goesOn(500)
 			require.Zero(t, value(t, reg, unreplicated))
 			leave(servers.Primary)
-			require.Eventually(t, func() bool { return primary(t, servers) == servers.Replica.Addr }, 30*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return servers.Master(t) == servers.Replica.Addr }, 30*time.Second, 10*time.Millisecond)
 			l.goesOn(500)
 			l.verify(t)
 			require.Positive(t, value(t, reg, unreplicated), "the new primary has no replica")
 		})
 	}
-}
-
-// primary asks the Sentinel which server it is.
-func primary(t *testing.T, servers *storetest.RedisSentinel) string {
-	t.Helper()
-	sentinel := redis.NewSentinelClient(&redis.Options{Addr: servers.Sentinel.Addr})
-	defer func() { require.NoError(t, sentinel.Close()) }()
-	addr, err := sentinel.GetMasterAddrByName(t.Context(), "main").Result()
-	require.NoError(t, err)
-	return addr[0] + ":" + addr[1]
 }
 
 // clusterServesLoadWhileShardsMove moves some of our shards to and fro, key by key.
@@ -190,62 +177,10 @@ func clusterServesLoadWhileShardsMove(t *testing.T, cluster *storetest.RedisClus
 	l.goesOn(200)
 	for range 2 {
 		for _, slot := range slots[:8] {
-			moveShard(t, cluster, tokenstore.RedisRow(slot))
+			cluster.MoveShard(t, tokenstore.RedisRow(slot))
 		}
 	}
 	l.goesOn(500)
 	l.verify(t)
 	require.NoError(t, s.Ping(t.Context()))
-}
-
-// moveShard moves a key's cluster slot to another node, as a resharding does.
-func moveShard(t *testing.T, cluster *storetest.RedisCluster, key string) {
-	t.Helper()
-	ctx := t.Context()
-	var nodes []*redis.Client
-	var ids []string
-	from := -1
-	for i, server := range cluster.Nodes {
-		node := direct(t, server)
-		nodes, ids = append(nodes, node), append(ids, node.ClusterMyID(ctx).Val())
-		if node.Exists(ctx, key).Val() == 1 {
-			from = i
-		}
-	}
-	require.NotEqual(t, -1, from)
-	to := (from + 1) % len(nodes)
-	number := nodes[from].ClusterKeySlot(ctx, key).Val()
-	set := func(node int, state, id string) {
-		require.NoError(t, nodes[node].Do(ctx, "CLUSTER", "SETSLOT", number, state, id).Err())
-	}
-	set(to, "IMPORTING", ids[from])
-	set(from, "MIGRATING", ids[to])
-	port := nodes[to].Options().Addr[len("127.0.0.1:"):]
-	for {
-		keys := nodes[from].ClusterGetKeysInSlot(ctx, int(number), 1).Val()
-		if len(keys) == 0 {
-			break
-		}
-		require.NoError(t, nodes[from].Migrate(ctx, "127.0.0.1", port, keys[0], 0, 5*time.Second).Err())
-	}
-	for _, node := range []int{to, from} {
-		set(node, "NODE", ids[to])
-	}
-	for i := range nodes {
-		set(i, "NODE", ids[to])
-	}
-	// The next move must not begin before all know of this one: of two owners with one epoch, one deletes its keys.
-	require.Eventually(t, func() bool {
-		var seen []string
-		for _, node := range nodes {
-			var epochs []string
-			for line := range strings.Lines(node.ClusterNodes(ctx).Val()) {
-				fields := strings.Fields(line)
-				epochs = append(epochs, fields[0]+" "+strings.Join(fields[6:7], " ")+" "+strings.Join(fields[8:], " "))
-			}
-			slices.Sort(epochs)
-			seen = append(seen, strings.Join(epochs, "\n"))
-		}
-		return seen[0] == seen[1] && seen[0] == seen[2]
-	}, 10*time.Second, 5*time.Millisecond)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -12,7 +13,7 @@ import (
 func (e *redisEngine) run(ctx context.Context, script *redis.Script, keys []string, args ...any) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	answer, err := script.Run(ctx, e.client, keys, args...).Text()
+	answer, err := e.evaluate(ctx, script, keys, args...).Text()
 	if err != nil {
 		return "", redisError(err)
 	}
@@ -26,7 +27,7 @@ func (e *redisEngine) run(ctx context.Context, script *redis.Script, keys []stri
 func (e *redisEngine) runStrings(ctx context.Context, script *redis.Script, keys []string, args ...any) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	answers, err := script.Run(ctx, e.client, keys, args...).Slice()
+	answers, err := e.evaluate(ctx, script, keys, args...).Slice()
 	if err != nil {
 		return nil, redisError(err)
 	}
@@ -35,6 +36,25 @@ func (e *redisEngine) runStrings(ctx context.Context, script *redis.Script, keys
 		texts[i], _ = answer.(string)
 	}
 	return texts, nil
+}
+
+// moveRetry is how long a script waits for a slot of a Cluster that moves. The client by itself gives up before most have moved.
+const moveRetry = 20 * time.Millisecond
+
+// evaluate sends a script, again and again within ctx while its slot moves: a script that makes a key, as for every new lease,
+// is not begun there (TRYAGAIN) before the slot has a new owner.
+func (e *redisEngine) evaluate(ctx context.Context, script *redis.Script, keys []string, args ...any) *redis.Cmd {
+	for {
+		cmd := script.Run(ctx, e.client, keys, args...)
+		if !redis.HasErrorPrefix(cmd.Err(), "TRYAGAIN") {
+			return cmd
+		}
+		select {
+		case <-time.After(moveRetry):
+		case <-ctx.Done():
+			return cmd
+		}
+	}
 }
 
 // firstError returns the first real error of a pipeline: redis.Nil is an answer.

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/tokenstore"
@@ -52,42 +51,38 @@ func clusterServesAMovingShard(t *testing.T, cluster *storetest.RedisCluster) {
 	rec := storetest.Grant()
 	require.NoError(t, s.Save(t.Context(), moving, rec, tokenstore.Version{}))
 
-	ctx := t.Context()
-	nodes := map[string]*redis.Client{} // by id
-	for _, server := range cluster.Nodes {
-		node := direct(t, server)
-		nodes[node.ClusterMyID(ctx).Val()] = node
-	}
-	key := tokenstore.RedisRow(moving)
-	number := 0
-	var from, to string
-	for id, node := range nodes {
-		number = int(node.ClusterKeySlot(ctx, key).Val())
-		if node.Exists(ctx, key).Val() == 1 {
-			from = id
-		} else {
-			to = id
-		}
-	}
-	require.NotEmpty(t, from)
-	move := func(node, state, id string) {
-		require.NoError(t, nodes[node].Do(ctx, "CLUSTER", "SETSLOT", number, state, id).Err())
-	}
-	move(to, "IMPORTING", from)
-	move(from, "MIGRATING", to)
-	migrate(ctx, t, nodes[from], nodes[to], number)
-	got, err := s.Get(ctx, moving) // ASK
+	finish := cluster.BeginMove(t, tokenstore.RedisRow(moving))
+	got, err := s.Get(t.Context(), moving) // ASK
 	require.NoError(t, err)
 	require.Equal(t, rec, got)
-	require.NoError(t, s.Save(ctx, moving, rec, rec.Version()))
-	for id := range nodes {
-		move(id, "NODE", to)
-	}
-	require.NoError(t, s.Save(ctx, moving, rec, rec.Version())) // MOVED
-	got, err = s.Get(ctx, moving)
+	require.NoError(t, s.Save(t.Context(), moving, rec, rec.Version()))
+	finish()
+	require.NoError(t, s.Save(t.Context(), moving, rec, rec.Version())) // MOVED
+	got, err = s.Get(t.Context(), moving)
 	require.NoError(t, err)
 	require.Equal(t, rec, got)
-	require.NoError(t, s.Ping(ctx))
+	require.NoError(t, s.Ping(t.Context()))
+}
+
+// A lease is a new key, which Redis makes in a slot only while it does not move: until then the answer is TRYAGAIN.
+func clusterGivesALeaseOnceAShardHasMoved(t *testing.T, cluster *storetest.RedisCluster) {
+	s := storetest.OpenRedis(t, cluster.URL)
+	moving := tokenstore.Slot{Integration: "moving", Org: "leased"}
+	require.NoError(t, s.Save(t.Context(), moving, storetest.Grant(), tokenstore.Version{}))
+
+	finish := cluster.BeginMove(t, tokenstore.RedisRow(moving))
+	_, err := s.Acquire(t.Context(), moving, time.Minute)
+	require.ErrorIs(t, err, tokenstore.ErrUnavailable)
+	given := make(chan error)
+	started := time.Now()
+	go func() {
+		_, err := s.Acquire(context.Background(), moving, time.Minute)
+		given <- err
+	}()
+	<-time.After(150 * time.Millisecond)
+	finish()
+	require.NoError(t, <-given)
+	require.Less(t, time.Since(started), 2*time.Second)
 }
 
 func clusterLosesANode(t *testing.T, cluster *storetest.RedisCluster) {
@@ -117,17 +112,4 @@ func clusterLosesANode(t *testing.T, cluster *storetest.RedisCluster) {
 		require.NoError(t, err)
 		require.Equal(t, rec, got)
 	}
-}
-
-// migrate moves every key of a cluster slot.
-func migrate(ctx context.Context, t *testing.T, from, to *redis.Client, number int) {
-	t.Helper()
-	keys := from.ClusterGetKeysInSlot(ctx, number, 100).Val()
-	require.NotEmpty(t, keys)
-	host, port := "127.0.0.1", to.Options().Addr[len("127.0.0.1:"):]
-	args := []any{"MIGRATE", host, port, "", 0, 5000, "KEYS"}
-	for _, key := range keys {
-		args = append(args, key)
-	}
-	require.NoError(t, from.Do(ctx, args...).Err())
 }

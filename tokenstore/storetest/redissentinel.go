@@ -49,6 +49,16 @@ sentinel failover-timeout main 3000
 	return &RedisSentinel{Primary: primary, Replica: replica, Sentinel: sentinel, URL: sentinel.URL + "?master_name=main"}
 }
 
+// Master asks the Sentinel which server is the primary now, host:port.
+func (s *RedisSentinel) Master(t testing.TB) string {
+	t.Helper()
+	client := redis.NewSentinelClient(&redis.Options{Addr: s.Sentinel.Addr})
+	defer func() { require.NoError(t, client.Close()) }()
+	addr, err := client.GetMasterAddrByName(t.Context(), "main").Result()
+	require.NoError(t, err)
+	return net.JoinHostPort(addr[0], addr[1])
+}
+
 // StartReplica starts a replica of a primary; it has not necessarily synchronised yet.
 func StartReplica(t testing.TB, primary *RedisServer) *RedisServer {
 	t.Helper()
