@@ -22,11 +22,16 @@ func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flig
 	}
 	t, now := m.timing(), time.Now()
 	if until := t.busyUntil(rec.Intent, lease.Since, now); now.Before(until) {
-		if f.waiters.Load() == 0 {
-			if rec.Intent == nil {
-				c.lull(until) // it is the store's youth, and no replica may begin earlier: to ask it again would be in vain
-			}
+		young := rec.Intent == nil
+		if young {
+			c.lull(until) // no replica may begin earlier: to ask the store again would be in vain
+		}
+		switch {
+		case f.waiters.Load() == 0:
 			f.land(nil, errYielded)
+			return true, landed
+		case young && f.why != refreshByOperator && snap.valid(now):
+			f.land(snap, nil) // most likely there is nobody to wait for, and there is a token to use
 			return true, landed
 		}
 		f.until = until

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
@@ -67,4 +68,56 @@ func TestWaitForAnotherHolderEndsWithItsOutcome(t *testing.T) {
 			})
 		})
 	}
+}
+
+// For half a minute after Redis was restarted, each request of such a connection used to wait as long as a caller waits at all.
+func TestStoreThatMayHaveLostAnIntentHoldsUpNobodyWhoseTokenAFreshOneWouldKill(t *testing.T) {
+	dying := settings{provider: rotating.provider, integration: func(in *authflow.Integration) {
+		rotating.integration(in)
+		in.AccessDies = true
+	}}
+	inWorld(t, dying, func(t *testing.T, w *world) {
+		w.connect("acme")
+		pass(55 * time.Minute)
+		since := time.Now()
+		w.store.since.Store(&since)
+		posts := w.posts()
+		for range 34 {
+			began := time.Now()
+			w.use(w.Broker, "acme")
+			require.Zero(t, time.Since(began))
+			pass(time.Second)
+		}
+		require.Zero(t, posts())
+		pass(2 * time.Second)
+		w.use(w.Broker, "acme")
+		require.Equal(t, 1, posts())
+	})
+}
+
+// An operator who joined a refresh that then left the token as it is was told that it had been refreshed.
+func TestOperatorIsNotContentWithTheTokenThatThereIs(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		pass(49 * time.Minute)
+		w.edit("acme", func(rec *tokenstore.Record) {
+			rec.Intent = &tokenstore.Intent{Holder: "dead", Began: time.Now().Add(-time.Minute), Deadline: time.Now().Add(-30 * time.Second)}
+		})
+		cred := w.use(w.Broker, "acme")
+		posts := w.posts()
+		refreshed := make(chan error, 1)
+		join := func() {
+			go func() {
+				_, err := w.Refresh(t.Context(), slot("acme"))
+				refreshed <- err
+			}()
+			pass(time.Millisecond)
+		}
+		first := func() { w.store.afterGet.Store(&join) } // of the request; the second is the flight's
+		w.store.afterGet.Store(&first)
+		_, err := w.Replace(t.Context(), cred)
+		require.Error(t, err, "the outcome of the last refresh is unknown")
+		require.NoError(t, <-refreshed)
+		require.Equal(t, 1, posts())
+	})
 }

@@ -130,6 +130,8 @@ func (b *Broker) wait(ctx context.Context, m *managed, c *conn, why reason, seen
 			return nil, ctx.Err()
 		}
 		switch {
+		case f.err == nil && why == refreshByOperator && f.why != why && seen.rec != nil && !newer(f.snap.rec, seen.rec):
+			// another's flight, which was content with the token that there is
 		case f.err == nil && f.snap.valid(time.Now()):
 			return f.snap, nil
 		case f.err == nil && c.flying() == f:
