@@ -45,7 +45,7 @@ func TestTokensUnderLoadOutliveASentinelFailover(t *testing.T) {
 }
 
 // A hash slot that moves gives no new lease until it has moved, and then it is on a server that is not the one it was: refreshes
-// there wait as after a failover. The other slots do not notice.
+// there wait as after a failover.
 func TestTokensUnderLoadOutliveMovingClusterSlots(t *testing.T) {
 	t.Parallel()
 	nodes := storetest.StartCluster(t)
