@@ -64,7 +64,7 @@ func TestProviderThatNeverAnswersCostsItsOwnRequestsOnly(t *testing.T) {
 			require.Positive(t, asError(t, answer.err).RetryAfter)
 		}
 		pass(30 * time.Second)
-		require.LessOrEqual(t, runtime.NumGoroutine()-idle, 10, "the host is left alone")
+		require.LessOrEqual(t, runtime.NumGoroutine()-idle, 40, "the host is left alone, but for probes")
 		posts, most := hole.seen()
 		t.Logf("%d POSTs, %d at a time", posts, most)
 		require.LessOrEqual(t, most, 32)

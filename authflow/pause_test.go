@@ -1,6 +1,8 @@
 package authflow_test
 
 import (
+	"context"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +31,89 @@ func TestPausedHolderOfALostLeaseDoesNotPost(t *testing.T) {
 		require.Equal(t, 1, posts())
 		w.use(w.Broker, "acme")
 		w.oncePerToken()
+	})
+}
+
+// A rotating token is taken over as soon as the lease is free, while its Intent still lives: the lease alone keeps a holder that
+// stood still from a second POST.
+func TestPausedHolderOfARotatingTokenDoesNotPostBesideItsSuccessor(t *testing.T) {
+	inWorld(t, graceful, func(t *testing.T, w *world) {
+		w.connect("acme")
+		second, _ := w.replica()
+		pass(2 * time.Hour)
+		posts := w.posts()
+		stand := func() { pass(12 * time.Second) }
+		w.store.afterSave.Store(&stand)
+		w.provider.MisbehaveAlways(authflowtest.SlowAfter(5 * time.Second))
+		go func() { _, _ = w.Token(t.Context(), slot("acme")) }()
+		pass(8 * time.Second)
+		w.use(second, "acme") // once the lease of 10 s has run out; its answer comes when the other one wakes up
+		require.NoError(t, w.Wait(t.Context()))
+		require.Equal(t, 1, posts())
+	})
+}
+
+func TestFailureLeavesTheIntentOfALaterHolder(t *testing.T) {
+	inWorld(t, graceful, func(t *testing.T, w *world) {
+		w.connect("acme")
+		second, _ := w.replica()
+		pass(2 * time.Hour)
+		w.store.loseLeases.Store(true)
+		late := authflowtest.NewGate()
+		failing := authflowtest.OAuthError(http.StatusBadRequest, "temporarily_unavailable")
+		failing.After = 11 * time.Second
+		w.provider.Misbehave(failing, authflowtest.Behaviour{HoldBefore: late})
+		go func() { _, _ = w.Token(t.Context(), slot("acme")) }()
+		pass(8 * time.Second)
+		go func() { _, _ = second.Token(t.Context(), slot("acme")) }()
+		<-late.Arrived()
+		declared := w.stored().Intent
+		require.NoError(t, w.Wait(t.Context()))
+		require.NotNil(t, w.stored().Failure)
+		require.Equal(t, declared, w.stored().Intent)
+		late.Release()
+		require.NoError(t, second.Wait(t.Context()))
+	})
+}
+
+func TestIntentOfAPostThatWasNotMadeHoldsNobodyBack(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		pass(2 * time.Hour)
+		w.store.loseLeases.Store(true)
+		stand := func() { pass(31 * time.Second) } // a lease of 60 s has too little left then
+		w.store.afterSave.Store(&stand)
+		posts := w.posts()
+		go func() { _, _ = w.Token(t.Context(), slot("acme")) }()
+		synctest.Wait()
+		pass(32 * time.Second)
+		require.Zero(t, posts())
+		require.Nil(t, w.stored().Intent)
+		began := time.Now()
+		w.use(w.Broker, "acme")
+		require.Zero(t, time.Since(began))
+	})
+}
+
+// The caller that starts a flight may go while the flight still waits for another replica; others wait for it too.
+func TestFlightOutlivesTheCallerThatStartedIt(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		pass(2 * time.Hour)
+		lease, err := w.store.Backend.Acquire(t.Context(), slot("acme"), time.Minute)
+		require.NoError(t, err)
+		ctx, hangUp := context.WithCancel(t.Context())
+		go func() { _, _ = w.Token(ctx, slot("acme")) }()
+		synctest.Wait()
+		posts := w.posts()
+		go func() {
+			pass(time.Second)
+			hangUp()
+			pass(time.Second)
+			require.NoError(t, w.store.Backend.Release(t.Context(), lease))
+		}()
+		w.use(w.Broker, "acme")
+		require.Equal(t, 1, posts())
 	})
 }
 

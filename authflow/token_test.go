@@ -200,3 +200,15 @@ func TestUnknownIntegration(t *testing.T) {
 		require.ErrorIs(t, err, authflow.ErrUnknownIntegration)
 	})
 }
+
+// RFC 6749 section 6: an answer without a refresh token leaves the old one in force.
+func TestRefreshTokenThatAnAnswerLeavesOutStays(t *testing.T) {
+	inWorld(t, settings{provider: authflowtest.Config{KeepRefresh: true}}, func(t *testing.T, w *world) {
+		w.connect("acme")
+		for generation := 2; generation < 5; generation++ {
+			pass(2 * time.Hour)
+			require.Equal(t, generation, w.token(w.use(w.Broker, "acme")).Generation)
+		}
+		require.Equal(t, authflow.Active, w.status("acme").Status)
+	})
+}
