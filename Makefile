@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 E2E := cmd/bifrost/e2e
 
-.PHONY: build test outage chaos fuzz check simulate image demo deps-test deps-check deps-image
+.PHONY: build test outage chaos fuzz guards check simulate image demo deps-test deps-check deps-image
 
 build: ## the binary, ./bifrost
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bifrost ./cmd/bifrost
@@ -34,12 +34,16 @@ simulate: ## the refresh protocol under random faults: with those that pass, wit
 	go test -count=1 -timeout 2h -run TestSimulator -v ./authflow -sim.episodes $(EPISODES) -sim.destroys
 	go test -count=1 -timeout 2h -run TestSimulator -v ./authflow -sim.episodes $(EPISODES) -sim.crashes
 
+guards: deps-test ## each guard of the refresh protocol taken out of the code, and the test that notices
+	go run ./.ci/guards
+
 # The manifests' test is never cached: the files that it reads lie outside its module.
 check: deps-check ## all that is not a test: format, vet, linters, manifests, alert rules
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); \
 	  if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
-	go vet ./...
-	go run $(STATICCHECK) ./...
+	go vet ./... ./.ci/guards
+	go run ./.ci/guards -check
+	go run $(STATICCHECK) ./... ./.ci/guards
 	.ci/vulncheck $(GOVULNCHECK)
 	.ci/unit
 	promtool check config deploy/prometheus.yml
