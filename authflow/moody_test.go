@@ -17,6 +17,7 @@ type moody struct {
 	damaged    atomic.Bool                       // records cannot be read
 	down       atomic.Bool                       // nothing reaches the store
 	readOnly   atomic.Bool                       // nothing can be saved
+	skewed     atomic.Bool                       // this machine's clock is wrong
 	loseLeases atomic.Bool                       // no lease can be renewed: it is someone else's by now
 	hung       atomic.Bool                       // reads are answered when their time is over: not at all
 	goneBack   atomic.Pointer[tokenstore.Record] // what a failover has brought to light again, until the next save
@@ -134,6 +135,9 @@ func (m *moody) Acquire(ctx context.Context, slot tokenstore.Slot, ttl time.Dura
 	m.acquires.Add(1)
 	if err := m.away(); err != nil {
 		return tokenstore.Lease{}, err
+	}
+	if m.skewed.Load() {
+		return tokenstore.Lease{}, tokenstore.ErrClock
 	}
 	lease, err := m.Backend.Acquire(ctx, slot, ttl)
 	if since := m.since.Load(); since != nil {

@@ -260,3 +260,24 @@ func TestStoreThatHasGoneBackIsPutRight(t *testing.T) {
 		w.oncePerToken()
 	})
 }
+
+func TestClockThatIsWrongStopsRefreshesOnly(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		w.connect("acme")
+		pass(time.Hour)
+		cold := w.connectMany(20)
+		second, _ := w.replica()
+		w.store.skewed.Store(true)
+		posts := w.posts()
+		for _, org := range cold {
+			_, err := second.Token(t.Context(), slot("acme"))
+			require.ErrorIs(t, err, authflow.ErrStore)
+			require.ErrorContains(t, err, "clock")
+			w.use(second, org) // it is read from the store, which is not away
+			pass(time.Second)
+		}
+		require.Zero(t, posts())
+		w.store.skewed.Store(false)
+		w.use(second, "acme")
+	})
+}

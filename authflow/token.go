@@ -214,5 +214,9 @@ func (b *Broker) readError(slot tokenstore.Slot, err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	}
-	return &Error{Reason: ErrStore, Slot: slot, RetryAfter: storeHint}
+	e := &Error{Reason: ErrStore, Slot: slot, RetryAfter: storeHint}
+	if errors.Is(err, tokenstore.ErrClock) {
+		e.Detail = tokenstore.ErrClock.Error()
+	}
+	return e
 }

@@ -23,7 +23,7 @@ type clock struct {
 	told   rarely
 }
 
-// check returns ErrUnavailable if the server's time, read between sent and received, is too far from ours.
+// check returns ErrClock if the server's time, read between sent and received, is too far from ours.
 func (c *clock) check(server, sent, received time.Time) error {
 	offset := server.Sub(sent.Add(received.Sub(sent) / 2)).Round(time.Millisecond)
 	c.offset.Set(offset.Seconds())
@@ -37,8 +37,7 @@ func (c *clock) check(server, sent, received time.Time) error {
 	if offset.Abs() <= clockLimit {
 		return nil
 	}
-	return fmt.Errorf("%w: redis's clock and this machine's are %v apart: synchronise both, leases need them within %v",
-		ErrUnavailable, offset.Abs(), clockLimit)
+	return fmt.Errorf("%w: by %v: synchronise both, leases need them within %v", ErrClock, offset.Abs(), clockLimit)
 }
 
 // rarely says yes once a minute. The zero value is ready.

@@ -40,7 +40,8 @@ func TestTheClockIsComparedWithRedis(t *testing.T) {
 					require.NoError(t, err)
 					require.NoError(t, s.Release(t.Context(), lease))
 				} else {
-					require.ErrorIs(t, err, tokenstore.ErrUnavailable, "and not held by the try before")
+					require.ErrorIs(t, err, tokenstore.ErrClock, "and not held by the try before")
+					require.ErrorIs(t, err, tokenstore.ErrUnavailable)
 					require.ErrorContains(t, err, "synchronise")
 				}
 			}

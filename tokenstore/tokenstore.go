@@ -29,6 +29,9 @@ var (
 	ErrUnreadable = errors.New("the record cannot be read")
 	// ErrUnavailable says that the store could not be reached in time. A write that returns it may have happened.
 	ErrUnavailable = errors.New("the store is unavailable")
+	// ErrClock says that this machine's clock is too far from the store's for a lease. It matches ErrUnavailable too, although the
+	// store answers.
+	ErrClock error = clockError{}
 	// ErrWrongKey says that no key of the ring opens the store's key-check record.
 	ErrWrongKey = errors.New("no encryption key opens this store: the key that sealed it must be among them")
 	// ErrInUse says that another process has the store file open.
@@ -39,6 +42,11 @@ type deletedError struct{}
 
 func (deletedError) Error() string        { return "deleted" }
 func (deletedError) Is(target error) bool { return target == ErrNotFound }
+
+type clockError struct{}
+
+func (clockError) Error() string        { return "this machine's clock and the store's are too far apart" }
+func (clockError) Is(target error) bool { return target == ErrUnavailable }
 
 // UnreadableError is the ErrUnreadable of a record. It says at which version the record stands, so that an operator's new
 // grant or disconnect can replace it deliberately; nothing else may.
@@ -107,7 +115,7 @@ const TombstoneLife = 30 * 24 * time.Hour
 
 // Locker gives out one lease per Slot at a time, across all replicas.
 type Locker interface {
-	// Acquire returns the lease, ErrHeld or ErrUnavailable. Its Fence is higher than that of every earlier lease of the Slot.
+	// Acquire returns the lease, ErrHeld, ErrUnavailable or ErrClock. Its Fence is higher than that of every earlier lease of the Slot.
 	Acquire(ctx context.Context, slot Slot, ttl time.Duration) (Lease, error)
 	// Renew extends a lease that is still ours to ttl from now; ErrHeld if it is not ours any more.
 	Renew(ctx context.Context, lease Lease, ttl time.Duration) (Lease, error)
