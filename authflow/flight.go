@@ -221,6 +221,9 @@ func (b *Broker) settled(f *flight, snap *snapshot) bool {
 	if f.why == refreshRejected || f.why == refreshByOperator {
 		return false
 	}
+	if f.why == refreshDue && snap.in.timing().dangling(snap.rec, now) {
+		return false
+	}
 	return now.Before(snap.soft)
 }
 

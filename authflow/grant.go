@@ -40,8 +40,9 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 	rec.Due = due(m.Integration, slot, rec, time.Now())
 	ctx, cancel := context.WithTimeout(ctx, grantTime)
 	defer cancel()
-	for first := true; ; first = false {
-		done, err := b.tryGrant(ctx, slot, rec, first)
+	var found *tokenstore.GrantID
+	for {
+		done, err := b.tryGrant(ctx, slot, rec, &found)
 		if done {
 			c := b.conn(slot)
 			c.replace(newSnapshot(m.Integration, slot, rec))
@@ -60,16 +61,23 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 	}
 }
 
-// tryGrant is one attempt to store rec in place of whatever is there; not done without an error means try again.
-func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, first bool) (done bool, err error) {
+// tryGrant is one attempt to store rec in place of whatever is there; not done without an error means try again. found is the grant
+// that the first attempt to find out has found: however the clocks of two replicas differ, it is of an earlier consent.
+func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, found **tokenstore.GrantID) (done bool, err error) {
 	var prev tokenstore.Version
 	stored, err := b.readBack(ctx, slot)
+	if *found == nil && (err == nil || errors.Is(err, tokenstore.ErrNotFound)) {
+		*found = new(tokenstore.GrantID)
+		if err == nil {
+			**found = stored.Grant
+		}
+	}
 	switch {
 	case err == nil && stored.Write == rec.Write:
 		rec.Revision = stored.Revision
 		return true, nil // an earlier attempt whose answer was lost
-	case err == nil && !first && stored.Connected.After(rec.Connected):
-		*rec = *stored // a later consent than this one has come first: it stands
+	case err == nil && stored.Grant != **found && stored.Connected.After(rec.Connected):
+		*rec = *stored // a later consent has come between the attempts: it stands
 		return true, nil
 	case err == nil:
 		prev = stored.Version()

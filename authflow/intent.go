@@ -21,7 +21,7 @@ func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flig
 		return false, landed
 	}
 	t, now := m.timing(), time.Now()
-	if until := t.busyUntil(rec.Intent, lease.Since, now); now.Before(until) {
+	if until := t.busyUntil(rec.Intent, lease.Since, time.Unix(0, b.health.back.Load()), now); now.Before(until) {
 		young := rec.Intent == nil
 		if young {
 			c.lull(until) // no replica may begin earlier: to ask the store again would be in vain
@@ -78,9 +78,14 @@ func (b *Broker) sitOut(ctx context.Context, c *conn, m *managed, f *flight) (do
 // busyUntil returns until when another holder's POST may be on its way that must not be doubled; zero if none is. A store that
 // is the one that it is since then may have lost an Intent with its lease: one that was written just before, or even since, by
 // a holder that still speaks to the store's former self.
-func (t timing) busyUntil(intent *tokenstore.Intent, since, now time.Time) (until time.Time) {
+// And while the store was away, all leases may have run out: once it is back, a holder that could not store its token is let go
+// first.
+func (t timing) busyUntil(intent *tokenstore.Intent, since, back, now time.Time) (until time.Time) {
 	if intent != nil && !t.again(intent.Began, now) {
 		until = intent.Deadline
+		if first := back.Add(storeFirst); first.After(until) && !back.After(now) { // not by a clock that was put back
+			until = first
+		}
 	}
 	if lost := t.over(since); !since.IsZero() && !t.again(since.Add(-intentGrace), now) && lost.After(until) {
 		until = lost
@@ -98,14 +103,17 @@ func (b *Broker) declare(ctx context.Context, c *conn, t timing, rec *tokenstore
 	if last := rec.Intent; last != nil && last.Began.Before(now) {
 		next.Intent.Began = last.Began
 	}
+	if t.hasty() {
+		next.Due = now.Add(t.lease) // should this process die, another one's sweep comes when its lease has run out
+	}
 	return &next, b.save(ctx, c.slot, &next, rec.Version())
 }
 
 // retract takes back the Intent of a POST that was not made: it must hold nobody back. If another holder has written
 // since, it is gone already.
-func (b *Broker) retract(ctx context.Context, c *conn, rec *tokenstore.Record, before *tokenstore.Intent) {
+func (b *Broker) retract(ctx context.Context, c *conn, rec, before *tokenstore.Record) {
 	next := *rec
-	next.Intent, next.Write = before, rand.Text()
+	next.Intent, next.Due, next.Write = before.Intent, before.Due, rand.Text()
 	if err := b.save(ctx, c.slot, &next, rec.Version()); err != nil {
 		b.log.Debug("an intent that came to nothing stays until its deadline", "connection", c.slot.String(), "error", err)
 	}

@@ -74,7 +74,8 @@ type read struct {
 type health struct {
 	downUntil atomic.Int64 // unix nanoseconds
 	lastOK    atomic.Int64
-	away      atomic.Bool // for the log: what was said last
+	back      atomic.Int64 // when it answered again last
+	away      atomic.Bool  // for the log: what was said last
 }
 
 // note remembers the outcome of an operation that began then. A store that has answered another one since is not away, only
@@ -84,6 +85,10 @@ func (h *health) note(err error, began time.Time) (news bool) {
 	if !errors.Is(err, tokenstore.ErrUnavailable) {
 		h.downUntil.Store(0)
 		h.lastOK.Store(now.UnixNano())
+		if !h.away.Load() {
+			return false
+		}
+		h.back.Store(now.UnixNano()) // before anybody may take it for one that was there all the time
 		return h.away.CompareAndSwap(true, false)
 	}
 	if ahead := h.lastOK.Load() - began.UnixNano(); 0 <= ahead && ahead < int64(time.Minute) { // not by a clock that was put back

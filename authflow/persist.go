@@ -11,7 +11,8 @@ import (
 
 const (
 	storeRetryMin = 50 * time.Millisecond  // between attempts to store a token received while the store is away
-	storeRetryMax = 500 * time.Millisecond // short: when the store is back, this must come before anyone refreshes
+	storeRetryMax = 500 * time.Millisecond // short: when the store is back, this must come before anyone refreshes,
+	storeFirst    = 5 * time.Second        // who leaves it so much time
 )
 
 // save is one attempt to write, remembered in health.

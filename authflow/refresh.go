@@ -124,12 +124,12 @@ func (b *Broker) redeem(ctx context.Context, c *conn, m *managed, f *flight, ep 
 		case err != nil:
 			f.land(nil, b.readError(c.slot, err))
 			if stored, err := b.readBack(ctx, c.slot); err == nil && stored.Write == next.Write {
-				b.retract(ctx, c, stored, before) // only the answer was lost
+				b.retract(ctx, c, stored, rec) // only the answer was lost
 			}
 			return landed
 		}
 		if err := b.outlive(ctx, lease, t); err != nil {
-			b.retract(ctx, c, next, before)
+			b.retract(ctx, c, next, rec)
 			f.land(nil, &Error{ErrPending, c.slot, "the lease was lost before the POST", pendingHint})
 			return landed
 		}

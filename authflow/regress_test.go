@@ -124,3 +124,26 @@ func TestReconnectAfterADisconnectIsNoStoreThatHasGoneBack(t *testing.T) {
 		require.Equal(t, grant, w.token(w.use(second, "acme")).Grant)
 	})
 }
+
+// A holder that dies in a refresh that nobody waits for, long before the token is due, leaves a token to be redeemed again inside
+// the grace; after it the provider would take that for a theft.
+func TestSweepTakesOverInsideTheGrace(t *testing.T) {
+	inWorld(t, graceful, func(t *testing.T, w *world) {
+		grant := w.connect("acme")
+		pass(10 * time.Minute)
+		var during *tokenstore.Record
+		_, err := w.duringRefresh(func() { during = w.stored() })
+		require.NoError(t, err)
+		require.WithinDuration(t, during.Intent.Began.Add(10*time.Second), during.Due, 0, "when the lease has run out")
+
+		pass(10 * time.Minute)
+		w.crashed(12 * time.Second)
+		w.edit("acme", func(rec *tokenstore.Record) { rec.Due = time.Now() })
+		before := w.stored().Generation
+		w.sweep(w.Broker)
+		pass(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, before+1, w.stored().Generation)
+		require.True(t, w.provider.GrantAlive(grant))
+	})
+}

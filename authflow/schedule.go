@@ -50,6 +50,9 @@ func due(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record, now time
 		}
 		return f.RetryAt
 	}
+	if t := in.timing(); t.dangling(rec, now) {
+		return rec.Intent.Deadline.Add(t.lease - t.post - intentGrace) // the end of the lease under which it was declared
+	}
 	if now.Sub(lastUse(rec)) < idleAfter {
 		return soft
 	}

@@ -39,6 +39,11 @@ func (s *simulation) checkSave(e simEvent) {
 			s.violated("I5: a token gives way to another of its generation: %s", s.line(e))
 		}
 	}
+	if before != nil && rec.Grant == before.Grant && rec.Failure != nil && (before.Failure == nil || !before.Failure.At.Equal(rec.Failure.At)) {
+		if !s.ownFailure(e) {
+			s.violated("I5: the failure of another token overwrites a success: %s", s.line(e))
+		}
+	}
 	if before != nil && rec.Grant != before.Grant && s.consentOf(rec) < s.consentOf(before) {
 		s.violated("I4: an older grant replaces a newer one: %s", s.line(e))
 	}
@@ -51,6 +56,20 @@ func (s *simulation) checkSave(e simEvent) {
 		}
 	}
 	s.violated("I6: marked dead without a refusal: %s", s.line(e))
+}
+
+// ownFailure tells whether the failure that a save wrote down is of the very token in it: one that the replica declared an Intent
+// for, or that was written down before.
+func (s *simulation) ownFailure(e simEvent) bool {
+	for _, earlier := range s.events {
+		if earlier.what != simSaves || earlier.at > e.at || earlier.rec == e.rec || earlier.rec.Token.Refresh != e.rec.Token.Refresh {
+			continue
+		}
+		if f := earlier.rec.Failure; earlier.who == e.who && earlier.rec.Intent != nil || f != nil && f.At.Equal(e.rec.Failure.At) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkServes: a request gets its own org's token, and none older than one that the replica had served before it came.

@@ -51,7 +51,7 @@ func (s *simulation) noteLocked(e simEvent) {
 }
 
 // save stores a record for a replica and notes it, as one step.
-func (s *simulation) save(ctx context.Context, who *simReplica, slot tokenstore.Slot, rec *tokenstore.Record, prev tokenstore.Version) error {
+func (s *simulation) save(ctx context.Context, who *simReplica, slot tokenstore.Slot, rec *tokenstore.Record, prev tokenstore.Version) (simMoment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	before := s.memory.Peeked(slot)
@@ -61,7 +61,14 @@ func (s *simulation) save(ctx context.Context, who *simReplica, slot tokenstore.
 		s.holders[now.Write] = append(s.holders[now.Write], who)
 		s.noteLocked(simEvent{what: simSaves, who: who, slot: slot, rec: now, before: before})
 	}
-	return err
+	switch {
+	case err != nil || before == nil || before.Grant != rec.Grant:
+	case rec.Generation > before.Generation:
+		return whenStored, nil
+	case rec.Intent != nil && (before.Intent == nil || before.Intent.Holder != rec.Intent.Holder):
+		return whenDeclared, nil
+	}
+	return "", err
 }
 
 // remove deletes a record for a replica and notes it, as one step.
@@ -186,7 +193,7 @@ func (s *simulation) history() string {
 	p := s.plan
 	fmt.Fprintf(&b, "class %s grace %v life %v dies %v sweeping %v crashes %v destroys %v span %v noise %v hostile %v\nskew %v jump %v\n",
 		p.class, p.grace, p.life, p.dies, p.sweeping, p.crashes, p.destroys, p.span, p.noise, p.hostile, p.skew, p.jump)
-	fmt.Fprintf(&b, "pauses %v\ncuts %v\noutages %v\nfailovers %v\n", p.pauses, p.cuts, p.outages, p.failovers)
+	fmt.Fprintf(&b, "pauses %v\ncuts %v\noutages %v\nfailovers %v\n", s.pauses, s.cuts, s.outages, p.failovers)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.events {

@@ -1,6 +1,10 @@
 package authflow_test
 
 import (
+	"slices"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
@@ -34,6 +38,9 @@ func (s *simulation) lost(org tokenstore.Org, consent int) {
 	} else if s.forgotten(org, grant) {
 		cause = byFailover
 	}
+	if refresh, _ := s.reused(grant); cause == byCrash && !s.takenOver(refresh) {
+		s.violated("grant %s/%d is lost by a crash, and nobody took it over inside the grace", org, consent)
+	}
 	s.losses = append(s.losses, simLoss{org, cause})
 	allowed := cause == byCrash && s.plan.crashes || cause == byNetwork && s.plan.destroys || cause == byFailover && s.plan.crashes
 	if !allowed {
@@ -56,6 +63,11 @@ func (s *simulation) reused(grant string) (string, bool) {
 func (s *simulation) causeOf(refresh string) simCause {
 	cause := byProtocol
 	for _, p := range s.posts {
+		if p.refresh == refresh && p.processed > p.deadline {
+			return byNetwork // which kept the POST for longer than its sender could wait
+		}
+	}
+	for _, p := range s.posts {
 		if p.refresh != refresh || p.issued == "" {
 			continue
 		}
@@ -67,6 +79,43 @@ func (s *simulation) causeOf(refresh string) simCause {
 		}
 	}
 	return cause
+}
+
+// takenOver tells whether the refresh token whose holder died was POSTed again inside the grace, or may be excused: nobody lives
+// who sweeps, or they had faults of their own.
+func (s *simulation) takenOver(refresh string) bool {
+	if s.plan.class != authflow.Rotating || !s.plan.sweeping || s.plan.skew != ([simReplicas][2]time.Duration{}) {
+		return true
+	}
+	var first *simPost
+	for _, p := range s.posts {
+		switch {
+		case p.refresh != refresh:
+		case first == nil:
+			first = p
+		case p.sent < first.sent+s.plan.grace:
+			return true
+		}
+	}
+	if first == nil || first.who.died == 0 {
+		return true
+	}
+	from, to := first.sent, first.sent+s.plan.grace
+	for _, p := range s.posts {
+		if p.outcome != granted && p.sent < to && p.sent > from-time.Minute && p != first {
+			return true // it may be the endpoint that is left alone
+		}
+	}
+	for _, r := range s.all {
+		well := r != first.who && r.born < from && r.livesAt(to)
+		for _, w := range slices.Concat(s.outages, s.cuts[r.index], s.pauses[r.index]) {
+			well = well && (w.to < from || w.from > to)
+		}
+		if well {
+			return false
+		}
+	}
+	return true
 }
 
 // fate is why the token that a POST was redeemed for is nowhere.

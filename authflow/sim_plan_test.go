@@ -38,6 +38,7 @@ type simPlan struct {
 	pauses, cuts [simReplicas][]simWindow // the replica stands still; it cannot reach the store
 	outages      []simWindow              // nobody reaches the store
 	failovers    []simFailover
+	strike       *simStrike // nil: none
 	deaths       [simReplicas]simDeath
 }
 
@@ -90,6 +91,7 @@ func simulated(seed uint64, o simOptions) *simPlan {
 	p.hostile = oneOf(r, 0.05, 0.15, 0.3)
 	p.drawActs(r)
 	p.drawFaults(r)
+	p.drawStrike()
 	return p
 }
 
@@ -108,7 +110,10 @@ func (p *simPlan) drawActs(r *rand.Rand) {
 	for what, often := range map[string]float64{"reconnect": 0.15, "disconnect": 0.05, "refresh": 0.1, "forget": 0.1} {
 		r := rand.New(rand.NewPCG(p.seed, stream(what))) // a map has no order
 		if chance(r, often) {
-			at := max(p.moment(r), 10*time.Second) // by clocks that differ, two consents of one moment have no order
+			at := p.moment(r)
+			if what == "reconnect" && chance(r, 0.4) {
+				at = upTo(r, 0, 6*time.Second) // by clocks that differ, perhaps before the consent that it replaces
+			}
 			p.acts = append(p.acts, simAct{at: at, what: what, org: oneOf(r, p.orgs...), replica: r.IntN(simReplicas)})
 		}
 	}

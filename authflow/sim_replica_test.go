@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 // errSimDead is what reaches the goroutines of a dead replica, so that they end.
@@ -21,16 +23,18 @@ type simReplica struct {
 	index, life int
 	broker      *authflow.Broker
 	stop        context.CancelFunc // of Run
+	born        time.Duration
 
 	// Guarded by simulation.mu.
 	died   time.Duration // 0: it lives
 	steps  map[string]int
 	random map[string]*rand.Rand
+	held   map[tokenstore.Slot]bool // leases that it has acquired and not released
 }
 
 // start begins a new life of the replica.
 func (s *simulation) start(index int) {
-	r := &simReplica{simulation: s, index: index, steps: make(map[string]int), random: make(map[string]*rand.Rand)}
+	r := &simReplica{simulation: s, index: index, steps: make(map[string]int), random: make(map[string]*rand.Rand), held: make(map[tokenstore.Slot]bool)}
 	broker, err := authflow.New(authflow.Config{
 		Store:        simStore{r},
 		Integrations: []*authflow.Integration{s.integration()},
@@ -49,6 +53,7 @@ func (s *simulation) start(index int) {
 	defer s.mu.Unlock()
 	r.life = s.lives[index]
 	s.lives[index]++
+	r.born = s.now()
 	s.replicas[index] = r
 	s.all = append(s.all, r)
 	s.noteLocked(simEvent{what: "starts", who: r})
@@ -104,12 +109,19 @@ func (r *simReplica) step(kind string) (alive bool) {
 // stall lasts as long as the replica stands still.
 func (r *simReplica) stall() {
 	for {
-		w, still := within(r.plan.pauses[r.index], r.now())
+		w, still := r.troubled(&r.pauses[r.index])
 		if !still {
 			return
 		}
 		pass(w.to - r.now())
 	}
+}
+
+// troubled returns the window that the present lies in. Strikes add some.
+func (s *simulation) troubled(windows *[]simWindow) (simWindow, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return within(*windows, s.now())
 }
 
 // chance decides whether something happens, by a stream of its own for every kind of thing. After the plan's span nothing does.
@@ -140,6 +152,21 @@ func (r *simReplica) streamLocked(of string) *rand.Rand {
 		r.random[of] = source
 	}
 	return source
+}
+
+// asks checks that a replica does not want a lease for which one of its own flights is at work.
+func (r *simReplica) asks(slot tokenstore.Slot) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held[slot] && r.died == 0 && slices.Contains(r.plan.orgs, slot.Org) {
+		r.violated("%v has two flights of %v at %v", r, slot.Org, r.now())
+	}
+}
+
+func (r *simReplica) holds(slot tokenstore.Slot, held bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held[slot] = held
 }
 
 // ahead is how much the replica's clock is ahead of everybody's.

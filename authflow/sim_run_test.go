@@ -27,6 +27,10 @@ type simulation struct {
 	lives    [simReplicas]int
 	all      []*simReplica
 	events   []simEvent
+	pauses   [simReplicas][]simWindow
+	cuts     [simReplicas][]simWindow
+	outages  []simWindow
+	struck   int // moments of the kind that the plan's strike waits for
 	posts    []*simPost
 	serves   []simServe
 	holders  map[string][]*simReplica // by Record.Write: who has known it
@@ -52,6 +56,7 @@ func simulate(t *testing.T, plan *simPlan) *simulation {
 		s = &simulation{
 			plan: plan, began: time.Now(), memory: storetest.NewMemory(),
 			holders: map[string][]*simReplica{}, consents: map[tokenstore.Org][]simConsent{}, gone: map[tokenstore.Org]bool{},
+			pauses: plan.pauses, cuts: plan.cuts, outages: plan.outages,
 		}
 		s.memory.Journal = time.Second
 		s.provider = authflowtest.NewProvider(authflowtest.Config{

@@ -54,9 +54,9 @@ func simDo[T any](ctx context.Context, s simStore, op string, act func(context.C
 // reach fails while the replica cannot reach the store.
 func (s simStore) reach(ctx context.Context) error {
 	r := s.r
-	w, away := within(r.plan.outages, r.now())
+	w, away := r.troubled(&r.outages)
 	if !away {
-		w, away = within(r.plan.cuts[r.index], r.now())
+		w, away = r.troubled(&r.cuts[r.index])
 	}
 	switch {
 	case !away:
@@ -110,7 +110,8 @@ func (s simStore) Save(ctx context.Context, slot tokenstore.Slot, rec *tokenstor
 	storetest.Times(&sent, s.meant)
 	revision, err := simDo(ctx, s, "save", func(ctx context.Context) (int64, error) {
 		next := sent
-		err := s.r.save(ctx, s.r, slot, &next, prev)
+		moment, err := s.r.save(ctx, s.r, slot, &next, prev)
+		s.r.strikes(moment)
 		return next.Revision, err
 	})
 	if errors.Is(err, errSimDead) {
@@ -158,9 +159,17 @@ func (s simStore) Due(ctx context.Context, now time.Time, limit int) ([]tokensto
 
 func (s simStore) Acquire(ctx context.Context, slot tokenstore.Slot, ttl time.Duration) (tokenstore.Lease, error) {
 	began := time.Now()
+	s.r.asks(slot)
 	lease, err := simDo(ctx, s, "acquire", func(ctx context.Context) (tokenstore.Lease, error) {
-		return s.r.memory.Acquire(ctx, slot, ttl)
+		lease, err := s.r.memory.Acquire(ctx, slot, ttl)
+		if err == nil {
+			s.r.strikes(whenLeased)
+		}
+		return lease, err
 	})
+	if err == nil {
+		s.r.holds(slot, true)
+	}
 	return s.lease(lease, began.Add(ttl)), hidden(err)
 }
 
@@ -182,6 +191,7 @@ func (s simStore) lease(lease tokenstore.Lease, expires time.Time) tokenstore.Le
 }
 
 func (s simStore) Release(ctx context.Context, lease tokenstore.Lease) error {
+	s.r.holds(lease.Slot, false)
 	_, err := simDo(ctx, s, "release", func(ctx context.Context) (none struct{}, err error) {
 		return none, s.r.memory.Release(ctx, lease)
 	})

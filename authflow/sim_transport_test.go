@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -57,12 +58,6 @@ func (t simTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errSimDead
 	}
 	r.stall()
-	if err := ctx.Err(); err != nil {
-		return nil, err // net/http sends nothing then
-	}
-	if r.chance("unreachable", r.plan.hostile/8) {
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
-	}
 	raw, err := io.ReadAll(req.Body)
 	if err != nil {
 		return nil, err
@@ -73,10 +68,17 @@ func (t simTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	out := req.Clone(ctx)
 	out.Body = io.NopCloser(strings.NewReader(string(raw)))
+	if err := ctx.Err(); err != nil {
+		return nil, err // net/http sends nothing then
+	}
+	if r.chance("unreachable", r.plan.hostile/8) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+	}
 	if form.Get("grant_type") != "refresh_token" {
 		return r.provider.Transport().RoundTrip(out)
 	}
-	p, b := t.sends(form.Get("refresh_token"), began+r.plan.postTime())
+	refresh := form.Get("refresh_token")
+	p, b := t.sends(refresh, r.declared(refresh, began)+r.plan.postTime())
 	out.Header.Set(simHeader, strconv.Itoa(p.id))
 	r.provider.Misbehave(b)
 	res, err := t.answer(ctx, out, p)
@@ -87,7 +89,13 @@ func (t simTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, t.ends(p, unknown, err)
 	}
-	return t.reads(p, res)
+	if res, err = t.reads(p, res); p.outcome == granted {
+		r.strikes(whenAnswered)
+	} else {
+		r.strikes(whenPutOff)
+	}
+	r.stall()
+	return res, err
 }
 
 // sends takes the POST down and draws how the provider and the network treat it.
@@ -111,6 +119,18 @@ func (t simTransport) sends(refresh string, deadline time.Duration) (*simPost, a
 		}
 	}
 	return p, b
+}
+
+// declared returns when the replica last wrote down an Intent for the token: its time to POST counts from then.
+func (r *simReplica) declared(refresh string, otherwise time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range slices.Backward(r.events) {
+		if e.what == simSaves && e.who == r && e.rec.Token.Refresh == refresh && e.rec.Intent != nil {
+			return e.at
+		}
+	}
+	return otherwise
 }
 
 // processed notes what the provider did, whoever hears of it.

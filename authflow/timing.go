@@ -3,6 +3,8 @@ package authflow
 import (
 	"cmp"
 	"time"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 // Deadlines of one POST to a token endpoint where Integration.TokenTimeout does not say. An early timeout cannot be told from a
@@ -68,6 +70,15 @@ func (t timing) over(began time.Time) time.Time { return began.Add(t.post + inte
 // come before the provider takes it for a theft.
 func (t timing) again(first, now time.Time) bool {
 	return t.grace > 0 && !now.Add(t.post).After(first.Add(t.grace))
+}
+
+// hasty tells whether a refresh token whose fate is unknown must be POSTed again soon, whether anybody asks for a token or not:
+// within the grace that brings a successor, and after it the end of the grant.
+func (t timing) hasty() bool { return 0 < t.grace && t.grace < withoutEnd }
+
+// dangling tells whether rec's refresh token is such a one, and it is not too late.
+func (t timing) dangling(rec *tokenstore.Record, now time.Time) bool {
+	return t.hasty() && rec.Intent != nil && t.again(rec.Intent.Began, now)
 }
 
 // exchangeTimeout is the deadline of POSTs that redeem no refresh token.
