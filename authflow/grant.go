@@ -40,7 +40,7 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 	rec.Due = due(m.Integration, slot, rec, time.Now())
 	ctx, cancel := context.WithTimeout(ctx, grantTime)
 	defer cancel()
-	var found *tokenstore.GrantID
+	var found former
 	for {
 		done, err := b.tryGrant(ctx, slot, rec, &found)
 		if done {
@@ -61,22 +61,29 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 	}
 }
 
-// tryGrant is one attempt to store rec in place of whatever is there; not done without an error means try again. found is the grant
-// that the first attempt to find out has found: however the clocks of two replicas differ, it is of an earlier consent.
-func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, found **tokenstore.GrantID) (done bool, err error) {
+// former is what a new grant replaces: what the first attempt to store it has found. However the clocks of two replicas differ,
+// that is of an earlier consent.
+type former struct {
+	known bool
+	grant tokenstore.GrantID // empty: none
+}
+
+// tryGrant is one attempt to store rec in place of whatever is there; not done without an error means try again.
+func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, found *former) (done bool, err error) {
 	var prev tokenstore.Version
 	stored, err := b.readBack(ctx, slot)
-	if *found == nil && (err == nil || errors.Is(err, tokenstore.ErrNotFound)) {
-		*found = new(tokenstore.GrantID)
-		if err == nil {
-			**found = stored.Grant
-		}
+	switch {
+	case found.known:
+	case err == nil:
+		*found = former{true, stored.Grant}
+	case errors.Is(err, tokenstore.ErrNotFound):
+		*found = former{known: true}
 	}
 	switch {
 	case err == nil && stored.Write == rec.Write:
 		rec.Revision = stored.Revision
 		return true, nil // an earlier attempt whose answer was lost
-	case err == nil && stored.Grant != **found && stored.Connected.After(rec.Connected):
+	case err == nil && stored.Grant != found.grant && stored.Connected.After(rec.Connected):
 		*rec = *stored // a later consent has come between the attempts: it stands
 		return true, nil
 	case err == nil:

@@ -281,3 +281,18 @@ func TestClockThatIsWrongStopsRefreshesOnly(t *testing.T) {
 		w.use(second, "acme")
 	})
 }
+
+// By a clock that is a little ahead the older consent looks like the later one.
+func TestNewConsentReplacesAnOlderOneByWhateverClock(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.edit("acme", func(rec *tokenstore.Record) { rec.Connected = time.Now().Add(20 * time.Second) })
+		w.store.readOnly.Store(true)
+		go func() {
+			pass(time.Second)
+			w.store.readOnly.Store(false)
+		}()
+		second := w.connect("acme")
+		require.Equal(t, second, w.token(w.use(w.Broker, "acme")).Grant)
+	})
+}
