@@ -40,12 +40,14 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 	rec.Due = due(m.Integration, slot, rec, time.Now())
 	ctx, cancel := context.WithTimeout(ctx, grantTime)
 	defer cancel()
+	c := b.conn(slot)
+	c.touch(time.Now()) // it stays in memory meanwhile
 	var found former
 	for {
+		epoch := c.epoch.Load()
 		done, err := b.tryGrant(ctx, slot, rec, &found)
 		if done {
-			c := b.conn(slot)
-			c.replace(newSnapshot(m.Integration, slot, rec))
+			c.replace(newSnapshot(m.Integration, slot, rec), epoch)
 			return nil
 		}
 		if err == nil {
@@ -197,6 +199,9 @@ func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string
 	if m == nil {
 		return &Error{Reason: ErrUnknownIntegration, Slot: slot}
 	}
+	c := b.conn(slot)
+	c.touch(time.Now()) // it stays in memory meanwhile
+	epoch := c.epoch.Load()
 	for {
 		rec, err := b.readBack(ctx, slot)
 		if errors.Is(err, tokenstore.ErrNotFound) {
@@ -223,8 +228,7 @@ func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string
 		}
 		break
 	}
-	c := b.conn(slot)
-	c.replace(newSnapshot(m.Integration, slot, nil))
+	c.replace(newSnapshot(m.Integration, slot, nil), epoch)
 	return nil
 }
 

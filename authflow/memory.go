@@ -309,12 +309,17 @@ func (c *conn) keep(snap *snapshot, epoch int64) *snapshot {
 	return c.snap.Load()
 }
 
-// replace makes snap what memory knows, whatever reads are under way; it returns what memory knows now.
-func (c *conn) replace(snap *snapshot) *snapshot {
+// replace makes snap what memory knows, whatever reads are under way; it returns what memory knows now. The store has said so in
+// an answer to a question that was asked in that epoch: where something may have changed since, as by a failover while this
+// process stood still, it is asked again.
+func (c *conn) replace(snap *snapshot, epoch int64) *snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.epoch.Add(learned)
+	now := c.epoch.Add(learned) - learned
 	c.setLocked(snap)
+	if now != epoch {
+		c.checked.Store(0)
+	}
 	return c.snap.Load()
 }
 

@@ -32,7 +32,7 @@ func (b *Broker) save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore
 // generation the store has acknowledged.
 func (b *Broker) settle(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, next *tokenstore.Record, prev tokenstore.Version) {
 	ctx = context.WithoutCancel(ctx)
-	before := f.seen.rec
+	before, epoch := f.seen.rec, c.epoch.Load()
 	winner, err := b.put(ctx, c.slot, next, prev)
 	if err != nil {
 		b.metrics.unpersisted.Inc()
@@ -41,6 +41,7 @@ func (b *Broker) settle(ctx context.Context, c *conn, m *managed, f *flight, ep 
 		b.log.Error("a token received cannot be stored; it is served from memory and storing goes on", "connection", c.slot.String(), "error", err)
 		for wait := storeRetryMin; err != nil; wait = min(2*wait, storeRetryMax) {
 			pause(ctx, wait)
+			epoch = c.epoch.Load()
 			winner, err = b.put(ctx, c.slot, next, prev)
 		}
 		b.log.Info("the token is stored", "connection", c.slot.String())
@@ -52,18 +53,18 @@ func (b *Broker) settle(ctx context.Context, c *conn, m *managed, f *flight, ep 
 	switch {
 	case winner == nil: // disconnected while the refresh was on its way
 		m.counters.conflict.Inc()
-		c.replace(newSnapshot(m.Integration, c.slot, nil))
+		c.replace(newSnapshot(m.Integration, c.slot, nil), epoch)
 		b.discard(m, c.slot, next)
 		f.land(nil, &Error{Reason: ErrNotConnected, Slot: c.slot})
 	case winner != next: // a reconnect, or another replica's refresh
 		m.counters.conflict.Inc()
-		f.land(c.replace(newSnapshot(m.Integration, c.slot, winner)), nil)
+		f.land(c.replace(newSnapshot(m.Integration, c.slot, winner), epoch), nil)
 	default:
 		b.log.Debug("a token was refreshed", "integration", c.slot.Integration, "org", string(c.slot.Org), "generation", next.Generation)
 		if before != nil && before.Failure != nil {
 			b.log.Info("the connection has recovered", "integration", c.slot.Integration, "org", string(c.slot.Org))
 		}
-		f.land(c.replace(newSnapshot(m.Integration, c.slot, next)), nil)
+		f.land(c.replace(newSnapshot(m.Integration, c.slot, next), epoch), nil)
 	}
 }
 
@@ -113,24 +114,25 @@ func (b *Broker) readBack(ctx context.Context, slot tokenstore.Slot) (*tokenstor
 // stored then. If someone else has gone further, that is returned, with ErrConflict, and nothing is changed.
 func (b *Broker) change(ctx context.Context, c *conn, m *managed, base *tokenstore.Record, edit func(*tokenstore.Record)) (*snapshot, error) {
 	for cur := base; ; {
+		epoch := c.epoch.Load()
 		next := *cur
 		next.Write = rand.Text()
 		edit(&next)
 		err := b.save(ctx, c.slot, &next, cur.Version())
 		if err == nil {
-			return c.replace(newSnapshot(m.Integration, c.slot, &next)), nil
+			return c.replace(newSnapshot(m.Integration, c.slot, &next), epoch), nil
 		}
 		if !errors.Is(err, tokenstore.ErrConflict) {
 			return nil, err
 		}
 		if cur, err = b.readBack(ctx, c.slot); err != nil {
 			if errors.Is(err, tokenstore.ErrNotFound) {
-				c.replace(newSnapshot(m.Integration, c.slot, nil))
+				c.replace(newSnapshot(m.Integration, c.slot, nil), epoch)
 			}
 			return nil, err
 		}
 		if newer(cur, base) {
-			return c.replace(newSnapshot(m.Integration, c.slot, cur)), tokenstore.ErrConflict
+			return c.replace(newSnapshot(m.Integration, c.slot, cur), epoch), tokenstore.ErrConflict
 		}
 		if newer(base, cur) {
 			return nil, tokenstore.ErrConflict // the store has gone back: the next look restores it

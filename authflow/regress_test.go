@@ -147,3 +147,39 @@ func TestSweepTakesOverInsideTheGrace(t *testing.T) {
 		require.True(t, w.provider.GrantAlive(grant))
 	})
 }
+
+// A process may stand still from its write until after the failover that loses it: the answer, when it is read at last, tells of a
+// store that is no more.
+func TestWriteThatIsLostBeforeItsAnswerIsReadIsWrittenBack(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.sweep(w.Broker)
+		pass(time.Minute)
+		old := w.stored()
+		lost := func() {
+			w.store.goneBack.Store(old)
+			(*w.store.feed.Load())(tokenstore.Slot{})
+			pass(100 * time.Millisecond)
+		}
+		declared := func() { w.store.afterSave.Store(&lost) }
+		w.store.afterSave.Store(&declared)
+		_, err := w.Refresh(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		pass(5 * time.Second) // nobody uses it
+		require.EqualValues(t, 2, w.stored().Generation)
+	})
+}
+
+// A grant that was forgotten as soon as it was stored could not be written back after a failover.
+func TestNewGrantIsKnownAlthoughMemoryWasTidiedMeanwhile(t *testing.T) {
+	inWorld(t, rotating, func(t *testing.T, w *world) {
+		w.sweep(w.Broker)
+		pass(30*time.Second - 100*time.Millisecond)
+		slow := func() { pass(200 * time.Millisecond) }
+		w.store.beforeSave.Store(&slow)
+		w.connect("acme")
+		reads := w.store.reads.Load()
+		w.use(w.Broker, "acme")
+		require.Equal(t, reads, w.store.reads.Load())
+	})
+}
