@@ -107,7 +107,7 @@ func (r *Redis) Close() error {
 }
 
 // Problems names what endangers the connections in this Redis, as found within the last minute, sorted: eviction,
-// persistence, disk, replication, emptied, unverifiable.
+// persistence, snapshots, disk, replication, emptied, unverifiable.
 func (r *Redis) Problems() []string { return r.care.names() }
 
 // ID returns the store's id: random, made with the store, the same for every replica.

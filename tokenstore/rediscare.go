@@ -21,6 +21,7 @@ type problem string
 const (
 	problemEviction     problem = "eviction"     // it evicts keys when it is full
 	problemPersistence  problem = "persistence"  // it keeps nothing over a restart
+	problemSnapshots    problem = "snapshots"    // it keeps no more than its last snapshot over a crash
 	problemDisk         problem = "disk"         // it could not write what it should keep
 	problemReplication  problem = "replication"  // it is a replica, or has fewer replicas than writes wait for
 	problemEmptied      problem = "emptied"      // it has lost the store, or a part
@@ -28,7 +29,7 @@ const (
 )
 
 // problems is the closed set.
-var problems = []problem{problemEviction, problemPersistence, problemDisk, problemReplication, problemEmptied, problemUnverifiable}
+var problems = []problem{problemEviction, problemPersistence, problemSnapshots, problemDisk, problemReplication, problemEmptied, problemUnverifiable}
 
 // care looks at a Redis time and again. A problem is logged when it comes and when it goes, and shown as a metric.
 type care struct {

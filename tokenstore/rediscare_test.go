@@ -21,21 +21,22 @@ func TestARedisThatWouldLoseConnectionsIsRefused(t *testing.T) {
 		args    []string
 		accept  bool
 		refused string
+		warned  []string
 	}{
-		"it evicts":                       {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"}, true, "noeviction"},
-		"it evicts what expires: leases":  {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "volatile-ttl"}, false, "noeviction"},
-		"it is never full":                {[]string{"--maxmemory", "0", "--maxmemory-policy", "allkeys-lru"}, false, ""},
-		"it is full some day":             {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "noeviction"}, false, ""},
-		"it keeps nothing":                {[]string{"--appendonly", "no"}, false, "accept_data_loss"},
-		"it keeps nothing, which is fine": {[]string{"--appendonly", "no"}, true, ""},
-		"it makes snapshots":              {[]string{"--appendonly", "no", "--save", "60 1"}, false, ""},
+		"it evicts":                       {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"}, true, "noeviction", nil},
+		"it evicts what expires: leases":  {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "volatile-ttl"}, false, "noeviction", nil},
+		"it is never full":                {[]string{"--maxmemory", "0", "--maxmemory-policy", "allkeys-lru"}, false, "", []string{}},
+		"it is full some day":             {[]string{"--maxmemory", "100mb", "--maxmemory-policy", "noeviction"}, false, "", []string{}},
+		"it keeps nothing":                {[]string{"--appendonly", "no"}, false, "accept_data_loss", nil},
+		"it keeps nothing, which is fine": {[]string{"--appendonly", "no"}, true, "", []string{}},
+		"it makes snapshots":              {[]string{"--appendonly", "no", "--save", "60 1"}, false, "", []string{"snapshots"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := storetest.StartRedis(t, tc.args...)
 			s, err := tokenstore.NewRedis(t.Context(), tokenstore.RedisConfig{URL: server.URL, Keys: storetest.Keys(t), AcceptDataLoss: tc.accept})
 			if tc.refused == "" {
 				require.NoError(t, err)
-				require.Empty(t, s.Problems())
+				require.Equal(t, tc.warned, s.Problems())
 				require.NoError(t, s.Close())
 				return
 			}
@@ -163,7 +164,16 @@ func TestWhatGoesWrongLaterIsToldOncePerChange(t *testing.T) {
 				require.NoError(t, c.ConfigSet(t.Context(), "appendonly", "no").Err())
 			},
 			func(t *testing.T, c *redis.Client) {
+				require.NoError(t, c.ConfigSet(t.Context(), "appendonly", "yes").Err())
+			},
+		},
+		"snapshots": {
+			func(t *testing.T, c *redis.Client) {
 				require.NoError(t, c.ConfigSet(t.Context(), "save", "60 1").Err())
+				require.NoError(t, c.ConfigSet(t.Context(), "appendonly", "no").Err())
+			},
+			func(t *testing.T, c *redis.Client) {
+				require.NoError(t, c.ConfigSet(t.Context(), "appendonly", "yes").Err())
 			},
 		},
 		"replication": {
@@ -181,7 +191,7 @@ func TestWhatGoesWrongLaterIsToldOncePerChange(t *testing.T) {
 			behind := direct(t, server)
 			w := openWatched(t, server.URL)
 			require.Empty(t, w.Problems())
-			require.Equal(t, []float64{0, 0, 0, 0, 0, 0}, w.gauges(t))
+			require.Equal(t, make([]float64, 7), w.gauges(t))
 
 			tc.breaks(t, behind)
 			for range 2 {
@@ -197,7 +207,7 @@ func TestWhatGoesWrongLaterIsToldOncePerChange(t *testing.T) {
 
 			tc.mends(t, behind)
 			require.Eventually(t, func() bool { w.Look(t.Context()); return len(w.Problems()) == 0 }, 10*time.Second, 5*time.Millisecond)
-			require.Equal(t, []float64{0, 0, 0, 0, 0, 0}, w.gauges(t))
+			require.Equal(t, make([]float64, 7), w.gauges(t))
 			require.Equal(t, 1, strings.Count(w.log.String(), "level=INFO"), "%s", w.log)
 		})
 	}
@@ -261,7 +271,7 @@ func openWatched(t *testing.T, url string) watched {
 // gauges returns every problem's series.
 func (w watched) gauges(t *testing.T) (values []float64) {
 	t.Helper()
-	for _, problem := range []string{"eviction", "persistence", "disk", "replication", "emptied", "unverifiable"} {
+	for _, problem := range []string{"eviction", "persistence", "snapshots", "disk", "replication", "emptied", "unverifiable"} {
 		values = append(values, value(t, w.reg, "bifrost_store_problem", problem))
 	}
 	return values

@@ -103,6 +103,8 @@ func (e *redisEngine) inspectDisk(ctx context.Context, m master, info map[string
 		found[problemUnverifiable] = "appendonly is off and CONFIG GET save is forbidden: make sure that it is persisted"
 	case saves["save"] == "":
 		found[problemPersistence] = "neither appendonly nor save is set: a restart would lose every connection"
+	default:
+		found[problemSnapshots] = "appendonly is off: a crash would lose the tokens since the last snapshot, set appendonly yes"
 	}
 	return nil
 }
