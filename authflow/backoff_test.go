@@ -111,3 +111,23 @@ func TestRequestsWhileNoRefreshMayBeginDoNotFindOutEachAnew(t *testing.T) {
 		require.Less(t, resolved.Load()-before, int32(10))
 	})
 }
+
+func TestRetryAfterHoldsBackTheRequestsOfEveryReplica(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		w.connect("acme")
+		second, _ := w.replica()
+		pass(2 * time.Hour)
+		w.provider.Misbehave(authflowtest.Status(429, "60"))
+		_, err := w.Token(t.Context(), slot("acme"))
+		require.ErrorIs(t, err, authflow.ErrProvider)
+		posts := w.posts()
+		for range 5 {
+			pass(10 * time.Second)
+			_, err := second.Token(t.Context(), slot("acme"))
+			require.ErrorIs(t, err, authflow.ErrProvider)
+		}
+		require.Zero(t, posts())
+		pass(11 * time.Second)
+		w.use(second, "acme")
+	})
+}

@@ -183,3 +183,20 @@ func TestNewGrantIsKnownAlthoughMemoryWasTidiedMeanwhile(t *testing.T) {
 		require.Equal(t, reads, w.store.reads.Load())
 	})
 }
+
+// Memory is believed for seconds: a refresh may be the first to learn that the store has gone back.
+func TestRefreshOfWhatTheStoreHasLostBeginsWithPuttingItRight(t *testing.T) {
+	short := rotating
+	short.provider.Lifetime = 2 * time.Second
+	inWorld(t, short, func(t *testing.T, w *world) {
+		grant := w.connect("acme")
+		old := w.stored()
+		pass(2 * time.Second)
+		w.use(w.Broker, "acme")
+		w.store.goneBack.Store(old)
+		pass(2 * time.Second)
+		w.use(w.Broker, "acme")
+		w.oncePerToken()
+		require.True(t, w.provider.GrantAlive(grant))
+	})
+}

@@ -296,3 +296,21 @@ func TestNewConsentReplacesAnOlderOneByWhateverClock(t *testing.T) {
 		require.Equal(t, second, w.token(w.use(w.Broker, "acme")).Grant)
 	})
 }
+
+// An org may have connected elsewhere since this process looked; until the store can be asked, its requests use no other's token.
+func TestOrgThatWasAbsentLongBeforeTheStoreWentAwayIsNotTakenForOne(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		w.connect(tokenstore.Global)
+		cred, err := w.Token(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		require.Equal(t, tokenstore.Global, cred.Slot.Org)
+		for range 10 {
+			pass(time.Second)
+			w.use(w.Broker, tokenstore.Global)
+			synctest.Wait()
+		}
+		w.store.down.Store(true)
+		_, err = w.Token(t.Context(), slot("acme"))
+		require.ErrorIs(t, err, authflow.ErrStore)
+	})
+}
