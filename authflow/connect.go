@@ -26,7 +26,8 @@ type consents struct {
 func (b *Broker) Handler() http.Handler {
 	c := &consents{Broker: b}
 	if u, err := url.Parse(b.cfg.PublicURL); err == nil {
-		// Behind a front end that rewrites Host, our own pages' origin is not the request's. It has a scheme and a host: see New.
+		// Behind a front end that rewrites Host, our own pages' origin is not the request's. Only an origin without scheme or host
+		// would be an error, and New refuses that.
 		_ = c.protection.AddTrustedOrigin(u.Scheme + "://" + u.Host)
 	}
 	mux := http.NewServeMux()

@@ -11,12 +11,11 @@ import (
 // waits as long as a caller does, and not longer than the old token lasts. A refresh of another replica is not known: if it
 // kills a token in use, the upstream's 401 brings the new one.
 func (b *Broker) successor(ctx context.Context, m *managed, c *conn, snap *snapshot) *snapshot {
-	now := time.Now()
-	timer := time.NewTimer(min(callerWait, snap.hard.Sub(now)))
+	timer := time.NewTimer(min(callerWait, time.Until(snap.hard)))
 	defer timer.Stop()
 	for {
 		f := b.awaited(c)
-		if f == nil {
+		if now := time.Now(); f == nil {
 			if !snap.dueAt(now) || b.health.down(now) || b.held(m, c, snap, refreshBehind, now) != nil {
 				break
 			}

@@ -55,10 +55,10 @@ func (x *exchange) RoundTrip(in *http.Request) (*http.Response, error) {
 
 // endRefusal ends a refused answer. An upstream that never ends it costs its connection, not the caller's request.
 func endRefusal(refused io.ReadCloser) {
-	late := time.AfterFunc(refusalTime, func() { _ = refused.Close() })
-	_, _ = io.CopyN(io.Discard, refused, maxRefusal) // only to keep the connection
+	late := time.AfterFunc(refusalTime, func() { _ = refused.Close() }) // it ends the copy
+	_, _ = io.CopyN(io.Discard, refused, maxRefusal)                    // only to keep the connection
 	late.Stop()
-	_ = refused.Close()
+	_ = refused.Close() // nobody wants the rest
 }
 
 // slot is the connection that the request asks for.

@@ -171,8 +171,8 @@ func (x *exchange) forward() {
 	body, whole := x.r.Body, false
 	defer func() {
 		if !whole { // net/http would go on reading before it closes the connection, for as long as the caller likes
-			_ = rc.SetReadDeadline(time.Unix(1, 0))
-			_ = body.Close()
+			_ = rc.SetReadDeadline(time.Unix(1, 0)) // where there is none, nothing is read on
+			_ = body.Close()                        // the connection ends with it
 		}
 	}()
 	x.r.Body = io.NopCloser(body) // httputil's Close would wait for the caller's next bytes before the answer goes out

@@ -93,7 +93,7 @@ func newestKey(cfg *config.Config) string {
 	return cfg.EncryptionKeys[0].ID
 }
 
-// mustExist says that there is no store.
+// mustExist returns an error if there is no store: opening it would make one.
 func mustExist(path string) error {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("there is no store at %s: `store.file` starts at the working directory", path)
