@@ -131,6 +131,7 @@ type Integration struct {
 // Config is what a Broker needs. All fields are required unless they say otherwise.
 type Config struct {
 	Store        tokenstore.Backend
+	Alone        bool              // no other process and no other Broker writes to Store: memory need not be checked against it
 	Integrations []*Integration    // may be replaced later: see Broker.SetIntegrations
 	PublicURL    string            // the auth listener as browsers see it, without a trailing slash
 	Transport    http.RoundTripper // to token and revocation endpoints; nil: a tuned http.Transport that uses no proxy

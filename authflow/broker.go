@@ -28,6 +28,7 @@ type Broker struct {
 	posts    *admission // places for refreshes
 	urged    *admission // and for those that an operator asks for
 	health   health
+	ages     ages
 
 	integrations atomic.Pointer[map[string]*managed]
 	conns        sync.Map      // tokenstore.Slot → *conn: the connections in use
@@ -71,6 +72,7 @@ func New(cfg Config) (*Broker, error) {
 		posts:    newAdmission(postsAll, postsEach, waitingMax),
 		urged:    newAdmission(urgedAll, urgedEach, waitingMax),
 		missed:   make(chan struct{}, 1),
+		ages:     agesOf(cfg.Alone),
 	}
 	return b, b.SetIntegrations(cfg.Integrations)
 }

@@ -3,6 +3,7 @@ package authflow
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,7 +21,20 @@ const (
 	behindEvery = 500 * time.Millisecond  // how often a connection's requests look whether a refresh may begin behind them
 	keepUsed    = 10 * time.Minute        // a connection unused for so long leaves memory
 	keepAbsent  = time.Minute             // and so does the knowledge that there is none
+
+	// aloneAge replaces refreshAge where nobody else writes to the store: the look is for noteUse alone.
+	aloneAge = 15 * time.Minute
 )
+
+// ages are how long memory is believed. The sole holder of a store learns nothing from asking it: every change is its own.
+type ages struct{ refresh, max time.Duration }
+
+func agesOf(alone bool) ages {
+	if alone {
+		return ages{aloneAge, math.MaxInt64}
+	}
+	return ages{refreshAge, maxAge}
+}
 
 // conn is a connection in memory.
 type conn struct {
@@ -154,18 +168,18 @@ func (c *conn) touch(now time.Time) {
 func (c *conn) age(now time.Time) time.Duration { return now.Sub(time.Unix(0, c.checked.Load())) }
 
 // believed tells whether what memory knows need not be asked about first.
-func (c *conn) believed(now time.Time) bool {
+func (c *conn) believed(now time.Time, most time.Duration) bool {
 	age := c.age(now)
-	return 0 <= age && age < maxAge
+	return c.checked.Load() != 0 && 0 <= age && age < most
 }
 
-// current returns what is known of the connection, not older than maxAge; while the store is away, what memory has. It
+// current returns what is known of the connection, not older than ages.max; while the store is away, what memory has. It
 // returns an error where nothing may be concluded: the store is away and memory has nothing, or the record is unreadable.
 func (b *Broker) current(ctx context.Context, m *managed, c *conn) (*snapshot, source, error) {
 	now := time.Now()
 	snap := c.snap.Load()
-	if snap != nil && c.believed(now) {
-		if c.age(now) > refreshAge && !b.health.down(now) {
+	if snap != nil && c.believed(now, b.ages.max) {
+		if c.age(now) > b.ages.refresh && !b.health.down(now) {
 			b.reread(c, m)
 		}
 		return b.fit(c, m, snap), fromMemory, nil
@@ -200,7 +214,7 @@ func (b *Broker) current(ctx context.Context, m *managed, c *conn) (*snapshot, s
 // unasked returns what memory has while the store is away. That an org never connected is believed only if it was fresh when
 // the store last answered: nobody can have connected since.
 func (b *Broker) unasked(c *conn, m *managed, snap *snapshot) (*snapshot, source, error) {
-	if snap == nil || snap.rec == nil && b.health.lastOK.Load()-c.checked.Load() > int64(maxAge) {
+	if snap == nil || snap.rec == nil && b.health.lastOK.Load()-c.checked.Load() > int64(b.ages.max) {
 		return nil, fromMemory, tokenstore.ErrUnavailable
 	}
 	return b.fit(c, m, snap), fromMemory, nil

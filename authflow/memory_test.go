@@ -20,9 +20,9 @@ func TestClockThatIsPutBack(t *testing.T) {
 
 	var c conn
 	c.checked.Store(now.UnixNano())
-	require.True(t, c.believed(now))
-	require.False(t, c.believed(now.Add(maxAge)))
-	require.False(t, c.believed(now.Add(-time.Hour)))
+	require.True(t, c.believed(now, maxAge))
+	require.False(t, c.believed(now.Add(maxAge), maxAge))
+	require.False(t, c.believed(now.Add(-time.Hour), maxAge))
 }
 
 func TestMandatedPauseIsNotShortened(t *testing.T) {

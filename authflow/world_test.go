@@ -30,6 +30,7 @@ type world struct {
 	metrics          *prometheus.Registry
 	logs             *journal                     // of all replicas
 	elsewhere        map[string]http.RoundTripper // other hosts than the provider's
+	alone            bool
 }
 
 // RoundTrip implements [http.RoundTripper]: the network.
@@ -44,13 +45,14 @@ func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 type settings struct {
 	provider    authflowtest.Config
 	integration func(*authflow.Integration)
+	alone       bool // nobody else writes to the store
 }
 
 // inWorld runs test in a bubble of fake time, with one replica that does not sweep.
 func inWorld(t *testing.T, s settings, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, provider: authflowtest.NewProvider(s.provider), logs: &journal{}}
+		w := &world{T: t, provider: authflowtest.NewProvider(s.provider), logs: &journal{}, alone: s.alone}
 		t.Cleanup(w.provider.Close)
 		secret := w.provider.ClientSecret()
 		w.store = &moody{Backend: storetest.OpenFile(t)}
@@ -88,6 +90,7 @@ func (w *world) replica() (*authflow.Broker, *prometheus.Registry) {
 	reg := prometheus.NewRegistry()
 	b, err := authflow.New(authflow.Config{
 		Store:        w.store,
+		Alone:        w.alone,
 		Integrations: []*authflow.Integration{&w.integration},
 		PublicURL:    "https://bifrost.test",
 		Transport:    w,

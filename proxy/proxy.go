@@ -60,6 +60,9 @@ type Route struct {
 	// org with a credential; the answer is kept as long as the Proxy.
 	Target func(org tokenstore.Org) (Target, error)
 
+	// OwnTargets are the orgs whose Target may differ from the one of Global, which all others share. nil: any org's may.
+	OwnTargets []tokenstore.Org
+
 	OnlyOrgs []tokenstore.Org // nil: every org. The global connection is not an org
 	Header   string           // the header that carries the credential; default Authorization
 	Query    string           // a query parameter that carries it instead of a header; default none

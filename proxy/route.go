@@ -22,9 +22,10 @@ type route struct {
 	Route
 	allow, deny []rule
 	onlyOrgs    map[tokenstore.Org]bool
+	ownTargets  map[tokenstore.Org]bool // nil: any org's may be its own
 	transport   *http.Transport
 	metrics     *routeMetrics
-	targets     sync.Map // tokenstore.Org → *target; as many as there are connections in use
+	targets     sync.Map // tokenstore.Org → *target; as many as there are orgs with one of their own in use
 }
 
 // target is a Target made ready.
@@ -68,19 +69,25 @@ func newRoute(cfg Route) (*route, error) {
 	if cfg.ReplayBodyLimit == 0 {
 		cfg.ReplayBodyLimit = 64 << 10
 	}
-	rt := &route{Route: cfg, transport: newTransport(cfg)}
-	if cfg.OnlyOrgs != nil {
-		rt.onlyOrgs = make(map[tokenstore.Org]bool)
-		for _, org := range cfg.OnlyOrgs {
-			rt.onlyOrgs[org] = true
-		}
-	}
+	rt := &route{Route: cfg, transport: newTransport(cfg), onlyOrgs: setOf(cfg.OnlyOrgs), ownTargets: setOf(cfg.OwnTargets)}
 	var err error
 	if rt.allow, err = parseRules(cfg.Allow); err != nil {
 		return nil, err
 	}
 	rt.deny, err = parseRules(cfg.Deny)
 	return rt, err
+}
+
+// setOf returns nil for nil: no list is another thing than an empty one.
+func setOf(orgs []tokenstore.Org) map[tokenstore.Org]bool {
+	if orgs == nil {
+		return nil
+	}
+	set := make(map[tokenstore.Org]bool, len(orgs))
+	for _, org := range orgs {
+		set[org] = true
+	}
+	return set
 }
 
 // allows reports whether the integration may be used with this method, raw path after the route, and org.
@@ -98,6 +105,9 @@ func (rt *route) hasMethod(method string) bool { return slices.Contains(rt.Metho
 
 // targetOf returns the upstream of the connection whose token is sent.
 func (rt *route) targetOf(org tokenstore.Org) (*target, error) {
+	if rt.ownTargets != nil && !rt.ownTargets[org] {
+		org = tokenstore.Global
+	}
 	if known, ok := rt.targets.Load(org); ok {
 		return known.(*target), nil
 	}

@@ -68,6 +68,7 @@ func (p *process) build(cfg *config.Config) error {
 	var err error
 	p.broker, err = authflow.New(authflow.Config{
 		Store:        p.store,
+		Alone:        alone(p.store),
 		Integrations: integrations(cfg),
 		PublicURL:    cfg.Auth.PublicURL,
 		Log:          p.log,

@@ -146,3 +146,9 @@ func fileKeys(cfg *config.Config, log *slog.Logger) (*tokenstore.Keyring, error)
 	}
 	return tokenstore.NewKeyring(key)
 }
+
+// alone tells whether nobody else can write to the store: a file is locked against other processes.
+func alone(kept store) bool {
+	_, ok := kept.(*tokenstore.File)
+	return ok
+}

@@ -131,6 +131,7 @@ func route(in *config.Integration) proxy.Route {
 		Prefix:                in.Route,
 		Hosts:                 in.Hosts,
 		Target:                target(in),
+		OwnTargets:            make([]tokenstore.Org, 0, len(in.OrgSettings)), // not nil: the others share the defaults
 		Header:                in.InjectHeader,
 		Query:                 in.InjectQuery,
 		Methods:               in.Methods,
@@ -145,6 +146,9 @@ func route(in *config.Integration) proxy.Route {
 	}
 	if in.OnlyOrgs != nil {
 		r.OnlyOrgs = make([]tokenstore.Org, 0, len(in.OnlyOrgs)) // an empty list stays one: nil would let every org in
+	}
+	for org := range in.OrgSettings {
+		r.OwnTargets = append(r.OwnTargets, tokenstore.Org(org))
 	}
 	for _, org := range in.OnlyOrgs {
 		r.OnlyOrgs = append(r.OnlyOrgs, tokenstore.Org(org))

@@ -1,0 +1,65 @@
+package authflow_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
+	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+)
+
+// With thousands of orgs in turn, each request used to find memory too old, and to cost a read and a decryption behind it.
+func TestTheSoleHolderOfAStoreDoesNotReadWhatItKnows(t *testing.T) {
+	for _, alone := range []bool{true, false} {
+		inWorld(t, settings{provider: authflowtest.Config{Lifetime: time.Hour}, alone: alone}, func(t *testing.T, w *world) {
+			w.connect("acme")
+			w.use(w.Broker, "acme")
+			before := w.store.reads.Load()
+			for range 10 {
+				pass(time.Minute)
+				w.use(w.Broker, "acme")
+				_, err := w.Token(t.Context(), slot("stranger")) // that there is none is known as well
+				require.ErrorIs(t, err, authflow.ErrNotConnected)
+			}
+			reads := w.store.reads.Load() - before
+			if alone {
+				require.LessOrEqual(t, reads, int32(2), "the stranger's own connection and the global one")
+			} else {
+				require.Greater(t, reads, int32(10))
+			}
+		})
+	}
+}
+
+func TestTheSoleHolderOfAStoreFeelsItsOwnChanges(t *testing.T) {
+	inWorld(t, settings{alone: true}, func(t *testing.T, w *world) {
+		w.connect("acme")
+		first := w.use(w.Broker, "acme")
+		w.connect("acme")
+		require.NotEqual(t, first.Header(), w.use(w.Broker, "acme").Header())
+		require.NoError(t, w.Disconnect(t.Context(), slot("acme"), "ops"))
+		_, err := w.Token(t.Context(), slot("acme"))
+		require.ErrorIs(t, err, authflow.ErrNotConnected)
+	})
+}
+
+// It must still be noted that a connection is in use: one that nobody uses is refreshed rarely.
+func TestTheSoleHolderOfAStoreLooksNowAndThen(t *testing.T) {
+	inWorld(t, settings{provider: authflowtest.Config{Lifetime: 100 * time.Hour}, alone: true}, func(t *testing.T, w *world) {
+		w.connect("acme")
+		used := func() time.Time {
+			rec, err := w.store.Backend.Get(t.Context(), slot("acme"))
+			require.NoError(t, err)
+			return rec.Used
+		}
+		w.use(w.Broker, "acme")
+		early := used()
+		for range 3 * 60 {
+			pass(time.Minute)
+			w.use(w.Broker, "acme")
+		}
+		require.Greater(t, used().Sub(early), 90*time.Minute)
+	})
+}
