@@ -24,7 +24,9 @@ func runServe(ctx context.Context, args []string, std stdio) error {
 		fmt.Fprintln(std.err, err)
 		return errReported
 	}
-	log, level := newLog(std.err, cfg.Log)
+	lines := newLogWriter(std.err)
+	defer lines.flush(flushPatience)
+	log, level := newLog(lines, cfg.Log)
 	slog.SetDefault(log) // for what libraries print by themselves, like the next one
 	redis.SetLogger(redisLog{log})
 
