@@ -45,9 +45,9 @@ func (b *Broker) held(m *managed, c *conn, snap *snapshot, why reason, now time.
 	if why == refreshBehind && now.Before(quiet) {
 		return &Error{ErrPending, c.slot, "the last attempt asks for a pause", quiet.Sub(now)}
 	}
-	if snap.rec != nil {
-		failure = snap.rec.Failure
-		if in := snap.rec.Intent; in != nil && why == refreshBehind && !m.timing().again(in.Began, now) {
+	if rec := snap.record(); rec != nil {
+		failure = rec.Failure
+		if in := rec.Intent; in != nil && why == refreshBehind && !m.timing().again(in.Began, now) {
 			return &Error{Reason: ErrProvider, Slot: c.slot, Detail: "the outcome of the last refresh is unknown"}
 		}
 	}

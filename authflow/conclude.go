@@ -115,7 +115,7 @@ func (b *Broker) failed(m *managed, c *conn, f *flight, snap *snapshot) error {
 	if err := b.hopeless(m, c, snap, f.why); err != nil {
 		return err
 	}
-	if f := snap.rec.Failure; f != nil {
+	if f := snap.record().Failure; f != nil {
 		return &Error{ErrProvider, c.slot, f.Text, max(time.Until(f.RetryAt), time.Second)}
 	}
 	return &Error{Reason: ErrPending, Slot: c.slot, RetryAfter: pendingHint}

@@ -59,8 +59,7 @@ func (b *Broker) evict(now time.Time) {
 
 // absent tells whether memory knows of no grant.
 func (c *conn) absent() bool {
-	s := c.snap.Load()
-	return s == nil || s.rec == nil
+	return !c.snap.Load().known()
 }
 
 // busy tells whether something is under way, or to be left alone, that memory alone knows of.

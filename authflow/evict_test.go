@@ -12,7 +12,7 @@ import (
 func TestOrgsThatACallerMakesUpAreBounded(t *testing.T) {
 	var b Broker
 	real := tokenstore.Slot{Integration: "graph", Org: "real"}
-	b.conn(real).snap.Store(&snapshot{rec: &tokenstore.Record{}})
+	b.conn(real).snap.Store(&snapshot{packed: tokenstore.Pack(&tokenstore.Record{})})
 	reading := tokenstore.Slot{Integration: "graph", Org: "reading"}
 	b.conn(reading).read = &read{}
 	for i := range newcomersMax + 1000 {

@@ -97,7 +97,7 @@ func (b *Broker) fly(ctx context.Context, c *conn, m *managed, why reason, seen 
 		why: why, seen: seen, began: now, wake: make(chan struct{}, 1),
 		done: make(chan struct{}), hurry: make(chan struct{}), over: make(chan struct{}),
 	}
-	if cur := c.snap.Load(); why != refreshByOperator && cur.valid(now) && (seen.rec == nil || newer(cur.rec, seen.rec)) {
+	if cur := c.snap.Load(); why != refreshByOperator && cur.valid(now) && (!seen.known() || newer(cur.record(), seen.record())) {
 		f.land(cur, nil)
 		close(f.over)
 		return f, nil
@@ -202,7 +202,7 @@ func (b *Broker) overtaken(ctx context.Context, c *conn, m *managed, f *flight) 
 		f.land(snap, nil)
 		return true
 	}
-	if fail := snap.rec.Failure; fail != nil && fail.At.After(f.began) {
+	if fail := snap.record().Failure; fail != nil && fail.At.After(f.began) {
 		f.land(nil, b.failed(m, c, f, snap))
 		return true
 	}
@@ -215,13 +215,13 @@ func (b *Broker) settled(f *flight, snap *snapshot) bool {
 	if !snap.valid(now) {
 		return false
 	}
-	if f.seen.rec != nil && newer(snap.rec, f.seen.rec) {
+	if f.seen.known() && newer(snap.record(), f.seen.record()) {
 		return true // someone else was here; were it due again already, the next request would say so
 	}
 	if f.why == refreshRejected || f.why == refreshByOperator {
 		return false
 	}
-	if f.why == refreshDue && snap.in.timing().dangling(snap.rec, now) {
+	if f.why == refreshDue && snap.in.timing().dangling(snap.record(), now) {
 		return false
 	}
 	return now.Before(snap.soft)
@@ -237,7 +237,7 @@ func (b *Broker) fetch(ctx context.Context, c *conn, m *managed) (*snapshot, err
 		return nil, err
 	}
 	snap := b.learn(c, m, rec, err, epoch)
-	if snap.rec == nil {
+	if !snap.known() {
 		return nil, tokenstore.ErrNotFound
 	}
 	return snap, nil

@@ -63,8 +63,9 @@ const (
 // snapshot is what is known of a connection at one moment. It is immutable.
 type snapshot struct {
 	in      *Integration
-	rec     *tokenstore.Record // nil: there is no connection; never written to
-	header  string             // ready to inject
+	packed  tokenstore.Packed // see record; zero: there is no connection
+	plain   bool              // the access token is not in packed: it stands in header, behind "Bearer "
+	header  string            // ready to inject
 	soft    time.Time
 	hard    time.Time
 	foreign bool // the grant was made with another client id or token URL: its refresh token goes nowhere
@@ -73,7 +74,22 @@ type snapshot struct {
 }
 
 // valid tells whether there is a token that may be used.
-func (s *snapshot) valid(now time.Time) bool { return s != nil && s.rec != nil && now.Before(s.hard) }
+func (s *snapshot) valid(now time.Time) bool { return s.known() && now.Before(s.hard) }
+
+// known tells whether there is a connection.
+func (s *snapshot) known() bool { return s != nil && !s.packed.IsZero() }
+
+// record unpacks the record, which is the caller's own; nil if there is no connection.
+func (s *snapshot) record() *tokenstore.Record {
+	if !s.known() {
+		return nil
+	}
+	rec := s.packed.Record()
+	if s.plain {
+		rec.Token.Access = s.header[len(bearer):]
+	}
+	return rec
+}
 
 // dueAt tells whether a use at that time starts a refresh.
 func (s *snapshot) dueAt(t time.Time) bool { return s.renew && t.After(s.soft) }
@@ -188,7 +204,7 @@ func (b *Broker) current(ctx context.Context, m *managed, c *conn) (*snapshot, s
 		return b.unasked(c, m, snap)
 	}
 	if b.health.away.Load() { // it may hang again: nobody waits for what memory knows
-		if known, from, err := b.unasked(c, m, snap); err == nil && (known.rec == nil || known.valid(now)) {
+		if known, from, err := b.unasked(c, m, snap); err == nil && (!known.known() || known.valid(now)) {
 			if b.health.probe(now) {
 				b.reread(c, m)
 			}
@@ -214,7 +230,7 @@ func (b *Broker) current(ctx context.Context, m *managed, c *conn) (*snapshot, s
 // unasked returns what memory has while the store is away. That an org never connected is believed only if it was fresh when
 // the store last answered: nobody can have connected since.
 func (b *Broker) unasked(c *conn, m *managed, snap *snapshot) (*snapshot, source, error) {
-	if snap == nil || snap.rec == nil && b.health.lastOK.Load()-c.checked.Load() > int64(b.ages.max) {
+	if snap == nil || !snap.known() && b.health.lastOK.Load()-c.checked.Load() > int64(b.ages.max) {
 		return nil, fromMemory, tokenstore.ErrUnavailable
 	}
 	return b.fit(c, m, snap), fromMemory, nil
@@ -225,7 +241,7 @@ func (b *Broker) fit(c *conn, m *managed, snap *snapshot) *snapshot {
 	if snap.in == m.Integration {
 		return snap
 	}
-	fresh := newSnapshot(m.Integration, c.slot, snap.rec)
+	fresh := newSnapshot(m.Integration, c.slot, snap.record())
 	c.snap.CompareAndSwap(snap, fresh)
 	return fresh
 }
@@ -233,20 +249,20 @@ func (b *Broker) fit(c *conn, m *managed, snap *snapshot) *snapshot {
 const bearer = "Bearer "
 
 func newSnapshot(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) *snapshot {
-	s := &snapshot{in: in, rec: rec}
+	s := &snapshot{in: in}
 	if rec == nil {
 		return s
 	}
+	lean := *rec
 	s.soft, s.hard = thresholds(slot, rec.Refreshed, rec.Token.Expiry)
 	if in.Format != nil {
 		s.header = in.Format(rec.Token.Access)
 	} else {
 		// One string for both: access tokens are most of what memory holds.
-		s.header = bearer + rec.Token.Access
-		lean := *rec
-		lean.Token.Access = s.header[len(bearer):]
-		s.rec = &lean
+		s.header, s.plain = bearer+rec.Token.Access, true
+		lean.Token.Access = ""
 	}
+	s.packed = tokenstore.Pack(&lean)
 	ep, err := in.Resolve(slot.Org)
 	s.foreign = err != nil || rec.Client != fingerprint(in, ep)
 	if s.foreign && in.Flow == ClientCredentials {
@@ -300,9 +316,9 @@ func (b *Broker) get(ctx context.Context, slot tokenstore.Slot) (*tokenstore.Rec
 // epoch is not undone. Where the store has gone back (a failover lost a write), the newer record is written back instead.
 func (b *Broker) learn(c *conn, m *managed, rec *tokenstore.Record, err error, epoch int64) *snapshot {
 	known := c.snap.Load()
-	if known != nil && known.rec != nil && !errors.Is(err, tokenstore.ErrDeleted) && regressed(rec, known.rec) {
+	if last := known.record(); last != nil && !errors.Is(err, tokenstore.ErrDeleted) && regressed(rec, last) {
 		if c.epoch.Load() == epoch {
-			b.spawn(func() { b.writeBack(c, m, known.rec, rec) })
+			b.spawn(func() { b.writeBack(c, m, last, rec) })
 		}
 		return known
 	}
@@ -343,7 +359,7 @@ func (c *conn) advance(snap *snapshot, prev tokenstore.Version) *snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cur := c.snap.Load()
-	if cur != nil && (cur.rec == nil && prev != tokenstore.Version{} || cur.rec != nil && newer(cur.rec, snap.rec)) {
+	if cur != nil && (!cur.known() && prev != tokenstore.Version{} || cur.known() && newer(cur.record(), snap.record())) {
 		return cur
 	}
 	c.epoch.Add(learned)
@@ -354,9 +370,8 @@ func (c *conn) advance(snap *snapshot, prev tokenstore.Version) *snapshot {
 // setLocked never goes back within a grant.
 func (c *conn) setLocked(snap *snapshot) {
 	c.checked.Store(time.Now().UnixNano())
-	if cur := c.snap.Load(); cur != nil && cur.rec != nil && snap.rec != nil && cur.rec.Grant == snap.rec.Grant {
-		if cur.rec.Generation > snap.rec.Generation ||
-			cur.rec.Generation == snap.rec.Generation && cur.rec.Revision > snap.rec.Revision {
+	if cur, next := c.snap.Load().record(), snap.record(); cur != nil && next != nil && cur.Grant == next.Grant {
+		if cur.Generation > next.Generation || cur.Generation == next.Generation && cur.Revision > next.Revision {
 			return
 		}
 	}

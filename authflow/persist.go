@@ -32,7 +32,7 @@ func (b *Broker) save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore
 // generation the store has acknowledged.
 func (b *Broker) settle(ctx context.Context, c *conn, m *managed, f *flight, ep Endpoints, next *tokenstore.Record, prev tokenstore.Version) {
 	ctx = context.WithoutCancel(ctx)
-	before, epoch := f.seen.rec, c.epoch.Load()
+	before, epoch := f.seen.record(), c.epoch.Load()
 	winner, err := b.put(ctx, c.slot, next, prev)
 	if err != nil {
 		b.metrics.unpersisted.Inc()

@@ -61,8 +61,8 @@ func (b *Broker) reopen(ctx context.Context, c *conn, m *managed) (*tokenstore.R
 	if err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
 		return nil, nil, err
 	}
-	if known != nil && known.rec != nil && !errors.Is(err, tokenstore.ErrDeleted) && regressed(rec, known.rec) {
-		if rec, err = b.restore(ctx, c.slot, known.rec, rec); err != nil {
+	if last := known.record(); last != nil && !errors.Is(err, tokenstore.ErrDeleted) && regressed(rec, last) {
+		if rec, err = b.restore(ctx, c.slot, last, rec); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -77,8 +77,8 @@ func (b *Broker) admitted(ctx context.Context, c *conn, m *managed, f *flight, s
 	if f.why == refreshByOperator {
 		return done, nil
 	}
-	if snap.rec != nil {
-		if err := backingOff(c.slot, snap.rec.Failure, f.urgency(), now); err != nil {
+	if last := snap.record(); last != nil {
+		if err := backingOff(c.slot, last.Failure, f.urgency(), now); err != nil {
 			return done, err
 		}
 	}

@@ -129,9 +129,10 @@ func (b *Broker) recheckOnce(ctx context.Context, began time.Time) (done bool) {
 
 // changedSince tells whether what is known was written since then, other than that the connection is in use.
 func (s *snapshot) changedSince(t time.Time) bool {
-	if s == nil || s.rec == nil {
+	rec := s.record()
+	if rec == nil {
 		return false
 	}
-	intent, failure := s.rec.Intent, s.rec.Failure
-	return s.rec.Refreshed.After(t) || intent != nil && intent.Deadline.After(t) || failure != nil && failure.At.After(t)
+	intent, failure := rec.Intent, rec.Failure
+	return rec.Refreshed.After(t) || intent != nil && intent.Deadline.After(t) || failure != nil && failure.At.After(t)
 }

@@ -164,16 +164,17 @@ func (b *Broker) describe(m *managed, slot tokenstore.Slot, rec *tokenstore.Reco
 }
 
 func statusOf(in *Integration, s *snapshot, now time.Time) Status {
-	switch f := s.rec.Failure; {
+	rec := s.record()
+	switch f := rec.Failure; {
 	case in.Flow == ClientCredentials && f != nil:
 		return Degraded
 	case in.Flow == ClientCredentials:
 		return Active
 	case f != nil && f.Dead, s.foreign:
 		return NeedsReconnect
-	case (s.rec.Token.Refresh == "" || s.suspect) && s.valid(now):
+	case (rec.Token.Refresh == "" || s.suspect) && s.valid(now):
 		return Expiring
-	case s.rec.Token.Refresh == "", s.suspect:
+	case rec.Token.Refresh == "", s.suspect:
 		return NeedsReconnect
 	case f != nil:
 		return Degraded

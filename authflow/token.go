@@ -87,14 +87,15 @@ func (b *Broker) usable(ctx context.Context, m *managed, slot tokenstore.Slot) (
 
 // hopeless says why no refresh can help a connection without a valid token, or nil.
 func (b *Broker) hopeless(m *managed, c *conn, snap *snapshot, why reason) error {
+	rec := snap.record()
 	switch {
 	case m.Flow == ClientCredentials:
 		return nil
-	case snap.rec == nil:
+	case rec == nil:
 		return &Error{Reason: ErrNotConnected, Slot: c.slot}
-	case snap.rec.Failure != nil && snap.rec.Failure.Dead:
-		return &Error{Reason: ErrReconnect, Slot: c.slot, Detail: snap.rec.Failure.Text}
-	case snap.rec.Token.Refresh == "":
+	case rec.Failure != nil && rec.Failure.Dead:
+		return &Error{Reason: ErrReconnect, Slot: c.slot, Detail: rec.Failure.Text}
+	case rec.Token.Refresh == "":
 		return &Error{Reason: ErrReconnect, Slot: c.slot, Detail: "the access token has expired and there is no refresh token"}
 	case snap.foreign:
 		return &Error{Reason: ErrReconnect, Slot: c.slot, Detail: foreignText}
@@ -130,7 +131,7 @@ func (b *Broker) wait(ctx context.Context, m *managed, c *conn, why reason, seen
 			return nil, ctx.Err()
 		}
 		switch {
-		case f.err == nil && why == refreshByOperator && f.why != why && seen.rec != nil && !newer(f.snap.rec, seen.rec):
+		case f.err == nil && why == refreshByOperator && f.why != why && seen.known() && !newer(f.snap.record(), seen.record()):
 			// another's flight, which was content with the token that there is
 		case f.err == nil && f.snap.valid(time.Now()):
 			return f.snap, nil
@@ -158,11 +159,12 @@ func (b *Broker) wait(ctx context.Context, m *managed, c *conn, why reason, seen
 func (b *Broker) Replace(ctx context.Context, rejected Credential) (Credential, error) {
 	slot := rejected.Slot
 	m := b.managed(slot.Integration)
-	if m == nil || rejected.snap.rec == nil {
+	refused := rejected.snap.record()
+	if m == nil || refused == nil {
 		return Credential{}, &Error{Reason: ErrUnknownIntegration, Slot: slot}
 	}
 	c := b.conn(slot)
-	if snap := c.snap.Load(); snap.valid(time.Now()) && newer(snap.rec, rejected.snap.rec) {
+	if snap := c.snap.Load(); snap.valid(time.Now()) && newer(snap.record(), refused) {
 		return Credential{slot, b.fit(c, m, snap)}, nil
 	}
 	c.doubt() // another replica may have replaced it
@@ -170,7 +172,7 @@ func (b *Broker) Replace(ctx context.Context, rejected Credential) (Credential, 
 	if err != nil {
 		return Credential{}, b.readError(slot, err)
 	}
-	if snap.valid(time.Now()) && newer(snap.rec, rejected.snap.rec) {
+	if snap.valid(time.Now()) && newer(snap.record(), refused) {
 		return Credential{slot, snap}, nil
 	}
 	if err := b.hopeless(m, c, snap, refreshRejected); err != nil {
@@ -180,7 +182,7 @@ func (b *Broker) Replace(ctx context.Context, rejected Credential) (Credential, 
 	if err != nil {
 		return Credential{}, err
 	}
-	if !newer(snap.rec, rejected.snap.rec) {
+	if !newer(snap.record(), refused) {
 		return Credential{}, &Error{Reason: ErrProvider, Slot: slot, Detail: "no newer token is to be had"}
 	}
 	return Credential{slot, snap}, nil
@@ -196,8 +198,8 @@ func newer(rec, rejected *tokenstore.Record) bool {
 // mayForceLocked lets a refresh by a rejected token begin at most once a minute.
 func (c *conn) mayForceLocked(snap *snapshot, now time.Time) error {
 	last := c.forced
-	if snap.rec != nil && snap.rec.Forced.After(last) {
-		last = snap.rec.Forced
+	if rec := snap.record(); rec != nil && rec.Forced.After(last) {
+		last = rec.Forced
 	}
 	if since := now.Sub(last); since < forcedEvery {
 		return &Error{ErrProvider, c.slot, "the upstream refuses a token that was just refreshed", forcedEvery - since}
