@@ -75,7 +75,7 @@ var meanings = map[code]meaning{
 	codeUnreadable:       {503, "Record unreadable", "The stored connection cannot be read. It has been left untouched.", false},
 	codeOverloaded:       {503, "Overloaded", "Too many requests at once.", true},
 	codeUnreachable:      {502, "Upstream unreachable", "The upstream could not be reached, or ended the connection without an answer.", true},
-	codeUpstreamDenied:   {502, "Upstream denied", "The upstream's address is refused by the egress rules.", false},
+	codeUpstreamDenied:   {502, "Upstream denied", "The egress rules refuse the upstream's address. An operator can allow private ones with allow_private.", false},
 	codeUpstreamTimeout:  {504, "Upstream timeout", "The upstream did not begin to answer in time.", true},
 	codeClientGone:       {statusClientGone, "Client gone", "", false},
 }
@@ -107,6 +107,9 @@ func failureOf(ctx context.Context, err error) *failure {
 	}
 	if ctx.Err() != nil {
 		return &failure{code: codeClientGone, cause: err}
+	}
+	if _, ok := errors.AsType[*deniedError](err); ok {
+		return &failure{code: codeUpstreamDenied, cause: err}
 	}
 	if _, ok := errors.AsType[*dialError](err); ok {
 		return &failure{code: codeUnreachable, cause: err}
@@ -248,6 +251,9 @@ func retryAfter(d time.Duration) string {
 func causeOf(err error) string {
 	if told, ok := errors.AsType[*authflow.Error](err); ok {
 		return told.Error()
+	}
+	if denied, ok := errors.AsType[*deniedError](err); ok {
+		return denied.Error()
 	}
 	if dial, ok := errors.AsType[*dialError](err); ok {
 		return dial.Error()

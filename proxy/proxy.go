@@ -13,7 +13,9 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -80,6 +82,12 @@ type Route struct {
 	ResponseHeaderTimeout time.Duration // default 60 s
 
 	RootCAs *x509.CertPool // trusted for this upstream; nil: the system's
+
+	// AllowPrivate are the networks beside the public ones to which the name of an upstream may resolve. They are not needed for
+	// an upstream that is written as a loopback or private address or as localhost, and nothing allows metadata services.
+	AllowPrivate []netip.Prefix
+
+	resolver *net.Resolver // of the upstream's name; nil: the system's
 }
 
 // Target is an upstream, resolved for one org.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -20,7 +21,7 @@ const (
 // newTransport returns the connections of one route. No proxy is taken from the environment, nothing is decompressed, and
 // redirects are for the caller to follow.
 func newTransport(cfg Route) *http.Transport {
-	d := dialer{timeout: cfg.DialTimeout, tls: &tls.Config{
+	d := dialer{timeout: cfg.DialTimeout, allowPrivate: cfg.AllowPrivate, resolver: cfg.resolver, tls: &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		RootCAs:    cfg.RootCAs,
 		NextProtos: []string{"h2", "http/1.1"},
@@ -33,7 +34,7 @@ func newTransport(cfg Route) *http.Transport {
 		headerTimeout = 60 * time.Second
 	}
 	return &http.Transport{
-		DialContext:            d.plain,
+		DialContext:            d.dial,
 		DialTLSContext:         d.secure,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
@@ -47,8 +48,10 @@ func newTransport(cfg Route) *http.Transport {
 
 // dialer opens upstream connections. It does TLS itself, so that a slow handshake is known from a slow answer.
 type dialer struct {
-	timeout time.Duration // TCP and TLS together
-	tls     *tls.Config
+	timeout      time.Duration // TCP and TLS together
+	allowPrivate []netip.Prefix
+	resolver     *net.Resolver // nil: the system's
+	tls          *tls.Config
 }
 
 // dialError says that there never was a connection.
@@ -57,14 +60,6 @@ type dialError struct{ err error }
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
-func (d dialer) plain(ctx context.Context, network, addr string) (net.Conn, error) {
-	conn, err := (&net.Dialer{Timeout: d.timeout}).DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, &dialError{err}
-	}
-	return conn, nil
-}
-
 func (d dialer) secure(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
@@ -72,7 +67,7 @@ func (d dialer) secure(ctx context.Context, network, addr string) (net.Conn, err
 	if err != nil {
 		return nil, &dialError{err}
 	}
-	conn, err := d.plain(ctx, network, addr)
+	conn, err := d.dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
