@@ -12,9 +12,10 @@ import (
 )
 
 const (
-	maxRequestID = 128
-	maxDrain     = 256 << 10       // of a body that the upstream did not wait for
-	drainTime    = 5 * time.Second // for it to arrive
+	maxRequestID   = 128
+	maxHeaderNames = 100             // each costs a look-up in the header policy
+	maxDrain       = 256 << 10       // of a body that the upstream did not wait for
+	drainTime      = 5 * time.Second // for it to arrive
 )
 
 // exchange is one request on its way. It is httputil.ReverseProxy's transport and both its hooks, so that what is known of the
@@ -85,6 +86,9 @@ func (x *exchange) admit() error {
 	p, r := x.proxy, x.r
 	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
 		return fail(codeMethod, "CONNECT and TRACE are never taken.")
+	}
+	if len(r.Header) > maxHeaderNames {
+		return fail(codeBadRequest, "The request has more than 100 different headers.")
 	}
 	var ok bool
 	if x.target, ok = parseTarget(r.RequestURI); !ok {

@@ -245,3 +245,19 @@ func FuzzGate(f *testing.F) {
 		}
 	})
 }
+
+func TestAHundredHeaderNamesAreEnough(t *testing.T) {
+	b := start(t, nil)
+	with := func(total int) *http.Request {
+		r := b.request(t, "GET", "/graph/x", "", "User-Agent: test", "Accept-Encoding: identity")
+		for i := len(r.Header); i < total; i++ {
+			r.Header[fmt.Sprintf("X-Extra-%d", i)] = []string{"one", "two"}
+		}
+		return r
+	}
+	res, _ := b.do(t, with(100))
+	require.Equal(t, 200, res.StatusCode)
+	res, body := b.do(t, with(101))
+	require.Contains(t, requireProblem(t, res, body, 400, "bad_request").Detail, "100")
+	require.Len(t, b.requests(), 1)
+}
