@@ -3,8 +3,10 @@ package config_test
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,7 +42,7 @@ func TestEveryMistakeIsReportedWhereItStands(t *testing.T) {
 	require.Greater(t, len(files), 150)
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
-			cfg, err := config.Loader{Env: badEnv, CheckRedisURL: plain}.Load(file)
+			cfg, err := config.Loader{Env: badEnv, CheckRedisURL: plain, CheckAddress: notLinkLocal}.Load(file)
 			require.Nil(t, cfg)
 			require.Equal(t, wanted(t, file), problems(t, err))
 			require.NotContains(t, err.Error(), "CANARY")
@@ -55,6 +57,17 @@ func plain(url string, allowInsecure bool) error {
 		return nil
 	}
 	return errors.New("is without TLS")
+}
+
+// notLinkLocal refuses link-local addresses, and 169.254.169.254 even where it is allowed.
+func notLinkLocal(ip netip.Addr, allowed []netip.Prefix) error {
+	switch {
+	case ip == netip.MustParseAddr("169.254.169.254"):
+		return errors.New("is never an upstream")
+	case ip.IsLinkLocalUnicast() && !slices.ContainsFunc(allowed, func(n netip.Prefix) bool { return n.Contains(ip) }):
+		return errors.New("is link-local")
+	}
+	return nil
 }
 
 // wanted returns the problems that a file says it has.

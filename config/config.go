@@ -6,6 +6,7 @@
 package config
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +38,9 @@ type Loader struct {
 	// CheckRedisURL says what is wrong with store.redis.url beyond its scheme; nil: nothing is. What the store refuses is the
 	// store's to know. Its error becomes a Problem, so that it must not quote the URL.
 	CheckRedisURL func(url string, allowInsecure bool) error
+	// CheckAddress says why an upstream that is written as an IP address would be refused; nil: none would. Which are is the
+	// proxy's to know.
+	CheckAddress func(ip netip.Addr, allowPrivate []netip.Prefix) error
 }
 
 // Load reads and checks the file at path. The error is a Problems, which holds every problem at once.
@@ -47,7 +51,10 @@ func (l Loader) Load(path string) (*Config, error) {
 	if l.CheckRedisURL == nil {
 		l.CheckRedisURL = func(string, bool) error { return nil }
 	}
-	r := &reader{file: path, dir: filepath.Dir(path), env: l.Env, checkRedisURL: l.CheckRedisURL, files: []string{path}}
+	if l.CheckAddress == nil {
+		l.CheckAddress = func(netip.Addr, []netip.Prefix) error { return nil }
+	}
+	r := &reader{file: path, dir: filepath.Dir(path), env: l.Env, checkRedisURL: l.CheckRedisURL, checkAddress: l.CheckAddress, files: []string{path}}
 	cfg := &Config{}
 	if root, ok := r.root(); ok {
 		cfg.read(root)

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"encoding/json"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -82,11 +83,15 @@ func TestEveryKeyIsRead(t *testing.T) {
 			Name: "jobs", Key: "CANARY-from-a-file", Orgs: []string{"*", "@global", "acme"}, Integrations: []string{"Full", "*"}, Allow: rules,
 		}},
 		Integrations: []*config.Integration{{
-			Name:                     "Full",
-			Description:              "Everything",
-			Route:                    "/full/v1",
-			Hosts:                    []string{"graph.local", "localhost:8080"},
-			Upstream:                 "https://{vars.region}.graph.example.com/api",
+			Name:        "Full",
+			Description: "Everything",
+			Route:       "/full/v1",
+			Hosts:       []string{"graph.local", "localhost:8080"},
+			Upstream:    "https://{vars.region}.graph.example.com/api",
+			AllowPrivate: []netip.Prefix{
+				netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("192.168.1.7/32"),
+				netip.MustParsePrefix("fd12:3456::/32"), netip.MustParsePrefix("::1/128"),
+			},
 			Flow:                     "authorization_code",
 			ClientID:                 "11111111-2222-3333-4444-555555555555",
 			ClientSecret:             "CANARY-SECRET",

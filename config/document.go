@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"regexp"
 	"strconv"
@@ -19,6 +20,7 @@ type reader struct {
 	dir           string // relative paths in the file start here
 	env           func(string) (string, bool)
 	checkRedisURL func(url string, allowInsecure bool) error
+	checkAddress  func(ip netip.Addr, allowPrivate []netip.Prefix) error
 	problems      Problems
 	files         []string
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +19,10 @@ type Integration struct {
 	Route       string
 	Hosts       []string // lower case, with a port where it is not the scheme's own
 	Upstream    string   // template
-	Flow        string   // authorization_code (default), client_credentials
+	// AllowPrivate are the networks beside the public ones to which the upstream's name may resolve. A loopback or private
+	// address that stands in Upstream itself needs none.
+	AllowPrivate []netip.Prefix
+	Flow         string // authorization_code (default), client_credentials
 
 	ClientID         string
 	ClientSecret     Secret // empty with client_auth none
@@ -108,7 +112,7 @@ func readIntegration(key string, n node) (*Integration, *object) {
 	set(o.at("description"), &in.Description, prose)
 	set(o.need("route"), &in.Route, route)
 	setList(o.at("hosts"), &in.Hosts, hostPort)
-	set(o.need("upstream"), &in.Upstream, upstreamURL)
+	in.readUpstream(o)
 	in.readClient(o)
 	in.readEndpoints(o)
 	orgs := in.readOrgs(o)

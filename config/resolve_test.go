@@ -126,3 +126,35 @@ func BenchmarkResolve(b *testing.B) {
 		_, _ = cfg.Integrations[0].Resolve("acme")
 	}
 }
+
+// An upstream that is written as an address may be private, so that no value may make one of a name.
+func TestNoValueMakesAnAddressOfAnUpstream(t *testing.T) {
+	for upstream, v := range map[string]string{
+		"https://{vars.a}.0.0.5":        "10",
+		"https://10.0.{vars.a}":         "0.5",
+		"https://10.0.{vars.a}.5":       "0",
+		"https://10.0.0.5{vars.a}":      "0",
+		"https://10.0.0.{vars.a}":       "5",
+		"https://[fd12::{vars.a}]":      "5",
+		"https://{vars.a}.0x0.0x5":      "10",
+		"https://{vars.a}localhost":     "a",
+		"https://{vars.a}":              "10.0.0.5",
+		"https://{vars.a}.localhost":    "a",
+		"https://{vars.a}@10.0.0.5":     "a",
+		"https://{vars.a}:8443":         "10.0.0.5",
+		"https://example.com:{vars.a}":  "80.10.0.0.5",
+		"{vars.a}://graph.example.com":  "https",
+		"https://a.{vars.a}":            "5",
+		"https://graph.{vars.a}.com.5":  "a",
+		"https://{vars.a}.example.com.": "10.0.0.5",
+	} {
+		_, err := config.Load(write(t, minimal(t, "https://graph.example.com", `"`+upstream+`"`)+"    default_vars: {a: "+v+"}\n"), badEnv)
+		require.Error(t, err, upstream)
+	}
+	for _, v := range []string{"10.0.0.5", "127.0.0.1", "localhost"} { // sub-domains
+		in := load(t, write(t, minimal(t, "https://graph.example.com", "https://{vars.a}.example.com")+"    default_vars: {a: "+v+"}\n")).Integrations[0]
+		got, err := in.Resolve("acme")
+		require.NoError(t, err)
+		require.Equal(t, "https://"+v+".example.com", got.Upstream)
+	}
+}

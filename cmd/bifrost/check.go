@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/bifrost-proxy/bifrost/config"
+	"github.com/bifrost-proxy/bifrost/proxy"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
@@ -28,7 +29,7 @@ func runCheck(_ context.Context, args []string, std stdio) error {
 	return err
 }
 
-// load reads a configuration, for every command: what the store refuses of it is a problem like any other.
+// load reads a configuration, for every command: what the store or the proxy refuses of it is a problem like any other.
 func load(path string, env func(string) (string, bool)) (*config.Config, error) {
-	return config.Loader{Env: env, CheckRedisURL: tokenstore.CheckRedisURL}.Load(path)
+	return config.Loader{Env: env, CheckRedisURL: tokenstore.CheckRedisURL, CheckAddress: proxy.CheckAddress}.Load(path)
 }

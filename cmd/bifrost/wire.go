@@ -143,6 +143,7 @@ func route(in *config.Integration) proxy.Route {
 		ReplayBodyLimit:       in.ReplayBodyLimit,
 		DialTimeout:           in.DialTimeout,
 		ResponseHeaderTimeout: in.ResponseHeaderTimeout,
+		AllowPrivate:          in.AllowPrivate,
 	}
 	if in.OnlyOrgs != nil {
 		r.OnlyOrgs = make([]tokenstore.Org, 0, len(in.OnlyOrgs)) // an empty list stays one: nil would let every org in
