@@ -32,6 +32,19 @@ func TestANameMayOnlyResolveToPublicAddresses(t *testing.T) {
 	}
 }
 
+// The log says which rule it was.
+func TestEveryNetworkIsCalledByItsName(t *testing.T) {
+	for s, is := range map[string]string{
+		"10.0.0.5": "private (RFC 1918)", "100.64.0.1": "shared address space", "127.0.0.1": "loopback", "169.254.1.1": "link-local",
+		"192.0.2.1": "for documentation", "255.255.255.255": "broadcast", "255.255.255.254": "reserved", "::1": "loopback", "::": "unspecified",
+		"::2": "IPv4-compatible", "64:ff9b:1::1": "NAT64 of a local network", "fd12::1": "private (RFC 4193)", "fe80::1": "link-local",
+		"fec0::1": "site-local", "ff02::1": "multicast", "2001::1": "Teredo", "2001:1::1": "for protocols", "2001:db8::1": "for documentation",
+		"2002:808:808::1": "6to4", "4000::1": "outside of IPv6's global unicast",
+	} {
+		require.Contains(t, judge(netip.MustParseAddr(s), byName, nil), is, s)
+	}
+}
+
 func TestAllowPrivateOpensItsNetworksAlone(t *testing.T) {
 	allow := networks("10.1.0.0/16", "fd12::/32", "169.254.7.7/32", "2002::/16", "64:ff9b:1::/48", "::/96")
 	for s, refused := range map[string]bool{
@@ -47,7 +60,7 @@ func TestAllowPrivateOpensItsNetworksAlone(t *testing.T) {
 func TestNothingAllowsMetadataServices(t *testing.T) {
 	allow := networks("0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1")
 	for _, s := range []string{
-		"169.254.169.254", "169.254.169.253", "169.254.170.2", "169.254.170.23", "169.254.0.23", "169.254.42.42", "100.100.100.200",
+		"169.254.169.254", "169.254.169.253", "169.254.170.2", "169.254.170.23", "169.254.0.23", "169.254.10.10", "169.254.42.42", "100.100.100.200",
 		"100.96.0.96", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:c1::a9fe:a9fe",
 		"fd00:42::42", "fd00:a9fe:a9fe::1", "fd00:100::100:200", "fe80::a9fe:a9fe", "fe80::a9fe:a9fe%eth0",
 		"::ffff:169.254.169.254", "::169.254.169.254", "64:ff9b::169.254.169.254", "2002:a9fe:a9fe::1",
