@@ -41,6 +41,8 @@ type state struct {
 	caller    *caller
 	org       tokenstore.Org
 	websocket bool
+	entered   bool // it is counted as one under way
+	held      held
 
 	body     *replayBody // nil: there is none
 	upstream *target     // the one that the request went to last
@@ -75,15 +77,19 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request) {
 
 // end reports, and gives the exchange back.
 func (x *exchange) end() {
+	x.leave()
 	x.report()
 	x.state = state{}
 	x.proxy.exchanges.Put(x)
 }
 
-// admit decides whether the request may go on: target, route, caller, org, permission, size, in this order. It looks at
-// nothing but the request and the configuration.
+// admit decides whether the request may go on: target, route, caller, org, permission, size, limits, in this order. It looks
+// at nothing but the request, the configuration and, last, what others use.
 func (x *exchange) admit() error {
 	p, r := x.proxy, x.r
+	if err := x.enter(); err != nil {
+		return err
+	}
 	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
 		return fail(codeMethod, "CONNECT and TRACE are never taken.")
 	}
@@ -128,7 +134,7 @@ func (x *exchange) admit() error {
 	if asked && !x.websocket {
 		r.Header.Del("Upgrade")
 	}
-	return nil
+	return x.limit()
 }
 
 // findRoute matches the Host first, for the integrations that are reached by theirs, then the path.
@@ -192,6 +198,7 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 		return fail(codeUnreachable, "The upstream's answer has no valid status.") // net/http reads such an answer, and panics on writing it
 	}
 	x.status, x.byUpstream = res.StatusCode, true
+	x.heed(res)
 	filterResponse(res.Header)
 	x.rewriteLinks(res.Header)
 	x.setOwnHeaders(x.w.Header())

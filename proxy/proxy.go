@@ -50,6 +50,9 @@ type Config struct {
 	Log         *slog.Logger                      // nil: discards
 	LogRequests bool                              // one line per request
 	Metrics     *Metrics                          // nil: counts for nobody. Shared by the Proxies that follow one another on a reload
+
+	MaxConcurrent int    // requests under way in the whole process, whatever they ask for; beyond it they are answered 503. 0: unlimited
+	Usage         *Usage // nil: nothing is used yet. Shared by the Proxies that follow one another on a reload
 }
 
 // Route is one integration as the proxy sees it. Integration, Target and one of Prefix and Hosts are required.
@@ -81,6 +84,7 @@ type Route struct {
 	DialTimeout           time.Duration // TCP and TLS; default 10 s
 	ResponseHeaderTimeout time.Duration // default 60 s
 
+	Limits  Limits
 	RootCAs *x509.CertPool // trusted for this upstream; nil: the system's
 
 	// AllowPrivate are the networks beside the public ones to which the name of an upstream may resolve. They are not needed for
@@ -123,6 +127,9 @@ type Proxy struct {
 	unrouted    *routeMetrics
 	buffers     buffers
 	exchanges   sync.Pool
+
+	maxConcurrent int64
+	usage         *Usage
 }
 
 // New returns a Proxy, or an error that says what is wrong with cfg.
@@ -140,6 +147,12 @@ func New(cfg Config) (*Proxy, error) {
 		log:         cfg.Log,
 		logRequests: cfg.LogRequests && cfg.Log != nil,
 		metrics:     cfg.Metrics,
+
+		maxConcurrent: int64(cfg.MaxConcurrent),
+		usage:         cfg.Usage,
+	}
+	if p.usage == nil {
+		p.usage = &Usage{}
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
@@ -170,6 +183,7 @@ func (p *Proxy) addRoutes(routes []Route) error {
 			return fmt.Errorf("proxy: integration %s: %w", one.Integration, err)
 		}
 		rt.metrics = p.metrics.route(rt.Integration)
+		rt.usage = p.usage.integration(rt.Integration)
 		if one.Prefix != "" && !p.prefixes.add(rt) {
 			return fmt.Errorf("proxy: integration %s: another one has the route %q", rt.Integration, rt.Prefix)
 		}

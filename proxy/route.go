@@ -25,6 +25,8 @@ type route struct {
 	ownTargets  map[tokenstore.Org]bool // nil: any org's may be its own
 	transport   *http.Transport
 	metrics     *routeMetrics
+	limits      *limits
+	usage       *usage
 	targets     sync.Map // tokenstore.Org → *target; as many as there are orgs with one of their own in use
 }
 
@@ -74,7 +76,10 @@ func newRoute(cfg Route) (*route, error) {
 	if rt.allow, err = parseRules(cfg.Allow); err != nil {
 		return nil, err
 	}
-	rt.deny, err = parseRules(cfg.Deny)
+	if rt.deny, err = parseRules(cfg.Deny); err != nil {
+		return nil, err
+	}
+	rt.limits, err = newLimits(cfg.Limits)
 	return rt, err
 }
 
