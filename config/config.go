@@ -85,5 +85,6 @@ func (c *Config) read(n node) {
 	c.Ops = readOps(o.at("ops"))
 	checkPorts(o)
 	checkHosts(o, c)
+	checkLimits(o, c)
 	o.close()
 }

@@ -56,6 +56,7 @@ type Integration struct {
 	RewriteLinks    bool
 	MaxBody         int64 // bytes; 0: unlimited
 	ReplayBodyLimit int64 // bytes; default 64 KiB
+	Limits          Limits
 
 	DialTimeout           time.Duration // default 10 s
 	ResponseHeaderTimeout time.Duration // default 60 s
@@ -177,6 +178,7 @@ func (in *Integration) readTraffic(o *object) {
 	in.ReplayBodyLimit = 64 << 10
 	set(o.at("replay_body_limit"), &in.ReplayBodyLimit, size)
 	set(o.at("max_body"), &in.MaxBody, size)
+	in.Limits = readLimits(o.at("limits"))
 }
 
 func (in *Integration) readTimes(o *object) {

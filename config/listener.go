@@ -16,6 +16,7 @@ type Proxy struct {
 	PublicURL         string // without trailing slash; empty: scheme and Host of the request
 	TrustNetwork      bool
 	IncludeConnectURL bool
+	MaxConcurrent     int           // requests under way; default 20,000
 	DrainDelay        time.Duration // default 0
 	DrainTimeout      time.Duration // default 25 s
 	TLS               *TLS          // nil: plain HTTP
@@ -48,12 +49,13 @@ const (
 
 func readProxy(n, callers node) Proxy {
 	o, _ := n.object()
-	p := Proxy{Listen: proxyListen, DrainTimeout: 25 * time.Second}
+	p := Proxy{Listen: proxyListen, MaxConcurrent: 20_000, DrainTimeout: 25 * time.Second}
 	listen := o.at("listen")
 	set(listen, &p.Listen, listenAddress)
 	set(o.at("public_url"), &p.PublicURL, publicURL)
 	setBool(o.at("trust_network"), &p.TrustNetwork)
 	setBool(o.at("include_connect_url"), &p.IncludeConnectURL)
+	set(o.at("max_concurrent"), &p.MaxConcurrent, count)
 	set(o.at("drain_delay"), &p.DrainDelay, duration)
 	set(o.at("drain_timeout"), &p.DrainTimeout, span)
 	p.TLS = readTLS(o.at("tls"))

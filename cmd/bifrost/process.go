@@ -23,6 +23,7 @@ type process struct {
 	level    *slog.LevelVar
 	registry *prometheus.Registry
 	requests *proxy.Metrics // outlive every Proxy
+	usage    proxy.Usage    // likewise
 	reloads  reloadMetrics
 
 	listeners listeners
@@ -102,7 +103,7 @@ type handlers struct {
 
 // handlers makes the handlers of all three listeners without installing them: either all are usable or none is installed.
 func (p *process) handlers(cfg *config.Config) (handlers, error) {
-	px, err := proxy.New(proxyConfig(cfg, p.broker, p.requests, p.log))
+	px, err := proxy.New(proxyConfig(cfg, p.broker, p.requests, &p.usage, p.log))
 	if err != nil {
 		return handlers{}, err
 	}

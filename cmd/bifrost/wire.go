@@ -102,7 +102,7 @@ func format(in *config.Integration) func(string) string {
 }
 
 // proxyConfig translates the configuration for a Proxy.
-func proxyConfig(cfg *config.Config, broker proxy.Broker, metrics *proxy.Metrics, log *slog.Logger) proxy.Config {
+func proxyConfig(cfg *config.Config, broker proxy.Broker, metrics *proxy.Metrics, usage *proxy.Usage, log *slog.Logger) proxy.Config {
 	out := proxy.Config{
 		Broker:      broker,
 		Open:        len(cfg.Callers) == 0 && (loopback(cfg.Proxy.Listen) || !cfg.Proxy.TrustNetwork),
@@ -110,6 +110,9 @@ func proxyConfig(cfg *config.Config, broker proxy.Broker, metrics *proxy.Metrics
 		Log:         log,
 		LogRequests: cfg.Log.Requests,
 		Metrics:     metrics,
+
+		MaxConcurrent: cfg.Proxy.MaxConcurrent,
+		Usage:         usage,
 	}
 	for _, in := range cfg.Integrations {
 		out.Routes = append(out.Routes, route(in))
@@ -144,6 +147,7 @@ func route(in *config.Integration) proxy.Route {
 		DialTimeout:           in.DialTimeout,
 		ResponseHeaderTimeout: in.ResponseHeaderTimeout,
 		AllowPrivate:          in.AllowPrivate,
+		Limits:                limits(in.Limits),
 	}
 	if in.OnlyOrgs != nil {
 		r.OnlyOrgs = make([]tokenstore.Org, 0, len(in.OnlyOrgs)) // an empty list stays one: nil would let every org in
@@ -155,6 +159,15 @@ func route(in *config.Integration) proxy.Route {
 		r.OnlyOrgs = append(r.OnlyOrgs, tokenstore.Org(org))
 	}
 	return r
+}
+
+func limits(l config.Limits) proxy.Limits {
+	return proxy.Limits{
+		PerOrg:           proxy.Quota(l.PerOrg),
+		PerCaller:        proxy.Quota(l.PerCaller),
+		Concurrent:       l.Concurrent,
+		IgnoreRetryAfter: !l.UpstreamRetryAfter,
+	}
 }
 
 // target resolves the templates that concern the upstream.

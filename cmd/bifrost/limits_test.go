@@ -1,0 +1,70 @@
+package main
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+)
+
+// retryAfter makes a request through the proxy and returns its status and for how many seconds it says to wait.
+func (s *setup) retryAfter(t *testing.T, org string) (status, seconds int) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, "http://"+s.proxy+"/graph/me", nil)
+	require.NoError(t, err)
+	req.Header.Set("Authorization", "Bearer "+callerKey)
+	req.Header.Set("X-Org-ID", org)
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	if value := resp.Header.Get("Retry-After"); value != "" {
+		seconds, err = strconv.Atoi(value)
+		require.NoError(t, err)
+	}
+	return resp.StatusCode, seconds
+}
+
+func TestAnOrgThatFloodsIsToldToWaitWhileOthersAreServed(t *testing.T) {
+	s := newSetup(t, authflowtest.New(t, authflowtest.Config{}), func(_ *setup, text string) string {
+		return text + "    limits: {per_org: {rate: 0.01, burst: 10, concurrent: 5}, per_caller: {rate: 10000}}\n"
+	})
+	r := s.start(t)
+	s.connect(t, "acme")
+	s.connect(t, "globex")
+	var flood sync.WaitGroup
+	for range 3 {
+		flood.Go(func() {
+			for range 30 {
+				_, _ = s.retryAfter(t, "acme")
+			}
+		})
+	}
+	for range 10 {
+		status, _ := s.retryAfter(t, "globex")
+		require.Equal(t, http.StatusOK, status)
+	}
+	flood.Wait()
+	status, seconds := s.retryAfter(t, "acme")
+	require.Equal(t, http.StatusTooManyRequests, status)
+	require.Greater(t, seconds, 10)
+	require.LessOrEqual(t, seconds, 100)
+	require.Equal(t, "81", s.metric(t, `bifrost_request_errors_total{integration="graph",reason="rate_limited"}`))
+	require.True(t, r.stderr.contains(`"code":"rate_limited"`))
+
+	// A reload is no fresh start, but what it changes applies at once.
+	r.signal(t, syscall.SIGHUP)
+	r.logged(t, "the configuration was reloaded")
+	status, _ = s.retryAfter(t, "acme")
+	require.Equal(t, http.StatusTooManyRequests, status)
+	s.write(t, strings.Replace(s.text(), "log: {level: debug}", "log: {level: info}", 1))
+	require.Eventually(t, func() bool {
+		status, _ := s.retryAfter(t, "acme")
+		return status == http.StatusOK
+	}, patience, pollTime, "the limits are gone")
+}
