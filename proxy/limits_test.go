@@ -337,7 +337,8 @@ func TestAnUpstreamsRetryAfterCanBeIgnored(t *testing.T) {
 	require.Equal(t, 200, res.StatusCode)
 
 	heeding := start(t, asking("40"), shared)
-	heeding.get(t, "/graph/429")
+	res, _ = heeding.get(t, "/graph/429")
+	require.Empty(t, res.Header.Get("X-Bifrost-Error"), "what was ignored is not remembered")
 	res, body := heeding.get(t, "/graph/x")
 	requireRefused(t, res, body)
 	res, _ = b.get(t, "/graph/x")

@@ -213,6 +213,20 @@ func TestMadeUpOrgsAreForgotten(t *testing.T) {
 	})
 }
 
+// Between its being marked and its leaving the map a share can still be found there.
+func TestAShareThatIsGoneIsNotUsedAnyMore(t *testing.T) {
+	u := integrationUsage()
+	old := u.orgs.locked("acme")
+	old.unlock()
+	require.True(t, old.retire(time.Now()))
+	require.Nil(t, u.orgs.lockedIfKnown("acme"))
+	fresh := u.orgs.locked("acme")
+	defer fresh.unlock()
+	require.NotSame(t, old, fresh)
+	found, _ := u.orgs.byName.Load("acme")
+	require.Same(t, fresh, found)
+}
+
 // TestSharesAreCountedExactly drives few orgs that come and go, so that shares are dropped while others look for them.
 func TestSharesAreCountedExactly(t *testing.T) {
 	const workers, rounds, most = 16, 3000, 3

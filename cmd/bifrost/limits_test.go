@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/proxy"
 )
 
 // retryAfter makes a request through the proxy and returns its status and for how many seconds it says to wait.
@@ -28,6 +29,25 @@ func (s *setup) retryAfter(t *testing.T, org string) (status, seconds int) {
 		require.NoError(t, err)
 	}
 	return resp.StatusCode, seconds
+}
+
+func TestLimitsReachTheProxy(t *testing.T) {
+	s := newSetup(t, authflowtest.New(t, authflowtest.Config{}), func(_ *setup, text string) string {
+		return strings.Replace(text, "proxy: {", "proxy: {max_concurrent: 9, ", 1) +
+			"    limits: {per_org: {rate: 1, burst: 2, concurrent: 3}, per_caller: {rate: 4, burst: 5, concurrent: 6}, concurrent: 7, upstream_retry_after: false}\n"
+	})
+	cfg, err := load(s.config, anySecret)
+	require.NoError(t, err)
+	usage := &proxy.Usage{}
+	got := proxyConfig(cfg, nil, nil, usage, nil)
+	require.Same(t, usage, got.Usage)
+	require.Equal(t, 9, got.MaxConcurrent)
+	require.Equal(t, proxy.Limits{
+		PerOrg:           proxy.Quota{Rate: 1, Burst: 2, Concurrent: 3},
+		PerCaller:        proxy.Quota{Rate: 4, Burst: 5, Concurrent: 6},
+		Concurrent:       7,
+		IgnoreRetryAfter: true,
+	}, got.Routes[0].Limits)
 }
 
 func TestAnOrgThatFloodsIsToldToWaitWhileOthersAreServed(t *testing.T) {
