@@ -45,7 +45,7 @@ func allowedBy(rules []rule, method, path string) bool {
 }
 
 // deniedBy reports whether a rule matches any reading that an upstream could give the path: its bytes as they came, decoded
-// once or twice, and with empty segments left out. A rule that forbids must not be evaded by spelling.
+// once or twice, and with empty segments and what follows a semicolon left out. A rule that forbids must not be evaded by spelling.
 func deniedBy(rules []rule, method, path string) bool {
 	once := unescape(nil, path)
 	twice := unescape(nil, once)
@@ -59,7 +59,9 @@ func deniedBy(rules []rule, method, path string) bool {
 	return false
 }
 
-func (r *rule) matches(method, path string, skipEmpty bool) bool {
+// matches compares segment by segment. Loosely, empty segments of the path are skipped, and a segment's parameters need not be
+// the rule's.
+func (r *rule) matches(method, path string, loosely bool) bool {
 	if r.method != "*" && r.method != method {
 		return false
 	}
@@ -71,17 +73,23 @@ func (r *rule) matches(method, path string, skipEmpty bool) bool {
 				return false
 			}
 			got, rest, more = strings.Cut(rest, "/")
-			if got != "" || !skipEmpty || want == "" {
+			if !loosely || want == "" || withoutParameters(got) != "" {
 				break
 			}
 		}
-		if got != want && (want != "*" || got == "") {
+		if got != want && (want != "*" || got == "") && (!loosely || withoutParameters(got) != want) {
 			return false
 		}
 	}
-	if skipEmpty {
+	if loosely {
 		rest = strings.Trim(rest, "/")
 		more = rest != ""
 	}
 	return r.open || !more
+}
+
+// withoutParameters cuts a segment at its semicolon: some servers strip path parameters before they look.
+func withoutParameters(segment string) string {
+	bare, _, _ := strings.Cut(segment, ";")
+	return bare
 }
