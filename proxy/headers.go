@@ -12,7 +12,7 @@ var notSent = map[string]bool{
 	"forwarded": true, "via": true, "x-forwarded": true, "x-real-ip": true, "x-client-ip": true, "true-client-ip": true,
 	"x-rewrite-url": true, "x-http-method-override": true, "x-method-override": true, "x-http-method": true,
 	"origin": true, "referer": true,
-	"host": true, "content-length": true, "te": true, "trailer": true, "http2-settings": true,
+	"host": true, "content-length": true, "transfer-encoding": true, "te": true, "trailer": true, "http2-settings": true,
 	"x-request-id": true, "traceparent": true, "tracestate": true, // set anew
 }
 
@@ -63,9 +63,9 @@ func (x *exchange) upstreamHeader(t *target, in http.Header) http.Header {
 			out[name] = values
 		}
 	}
-	if parent := x.r.Header["Traceparent"]; len(parent) == 1 && validTraceparent(parent[0]) {
+	if parent := in["Traceparent"]; len(parent) == 1 && validTraceparent(parent[0]) {
 		out["Traceparent"] = parent
-		if state, ok := x.r.Header["Tracestate"]; ok {
+		if state, ok := in["Tracestate"]; ok {
 			out["Tracestate"] = state
 		}
 	}
