@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bifrost-proxy/bifrost/tokenstore"
@@ -100,7 +101,11 @@ func (x *exchange) admit() error {
 	if x.target, ok = parseTarget(r.RequestURI); !ok {
 		return fail(codeBadRequest, "")
 	}
-	if form := x.target.form; form != "" && !p.ourHost(form) && !calledAddress(r, form) {
+	// Over HTTP/2 an absolute form may name another host than the authority does.
+	if form := x.target.form; form != "" && (form != r.Host || !p.ourHost(form) && !calledAddress(r, form)) {
+		return fail(codeBadRequest, "")
+	}
+	if r.ProtoMajor > 1 && !plainAuthority(r.Host) {
 		return fail(codeBadRequest, "")
 	}
 	asked, ok := upgrade(r)
@@ -130,7 +135,7 @@ func (x *exchange) admit() error {
 		return fail(codeBodyTooLarge, "")
 	}
 	// A handshake has no body (RFC 6455 section 4.1): what follows one is the tunnel's.
-	x.websocket = asked && x.route.WebSocket && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ContentLength == 0
+	x.websocket = asked && x.route.WebSocket && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.ContentLength == 0
 	if asked && !x.websocket {
 		r.Header.Del("Upgrade")
 	}
@@ -197,8 +202,14 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 	if res.StatusCode < 100 {
 		return fail(codeUnreachable, "The upstream's answer has no valid status.") // net/http reads such an answer, and panics on writing it
 	}
+	if res.StatusCode == http.StatusSwitchingProtocols && (!x.websocket || !strings.EqualFold(res.Header.Get("Upgrade"), "websocket")) {
+		return fail(codeUnreachable, "The upstream switched to a protocol that was not asked for.")
+	}
 	x.status, x.byUpstream = res.StatusCode, true
 	x.heed(res)
+	if _, typed := res.Header["Content-Type"]; !typed {
+		x.w.Header()["Content-Type"] = nil // else net/http would guess one from the body
+	}
 	filterResponse(res.Header)
 	x.rewriteLinks(res.Header)
 	x.setOwnHeaders(x.w.Header())

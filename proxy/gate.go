@@ -152,13 +152,37 @@ func nibble(c byte) (byte, bool) {
 }
 
 // upgrade says what a request's Upgrade header asks for: nothing, a WebSocket, or (ok is false) anything else. A tunnel of
-// another protocol would carry requests past every rule.
+// another protocol would carry requests past every rule. Without Connection: upgrade the header means nothing (RFC 9110
+// section 7.8), but another protocol is refused all the same.
 func upgrade(r *http.Request) (websocket, ok bool) {
 	values, asked := r.Header["Upgrade"]
 	if !asked {
 		return false, true
 	}
-	return true, len(values) == 1 && strings.EqualFold(values[0], "websocket")
+	return namesUpgrade(r.Header["Connection"]), len(values) == 1 && strings.EqualFold(values[0], "websocket")
+}
+
+// namesUpgrade reports whether one of the names in Connection headers is Upgrade.
+func namesUpgrade(connection []string) bool {
+	for _, value := range connection {
+		for name := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.Trim(name, " \t"), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// plainAuthority accepts an authority without bytes that stand in no host: HTTP/1 requests with such a Host are refused by
+// net/http itself, HTTP/2 ones are not.
+func plainAuthority(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("\"#/<>?@\\^`{|}", c) >= 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // ourHost reports whether a request that names this authority means us: loopback, the public URL, or a route's host.

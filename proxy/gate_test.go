@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -219,6 +220,35 @@ func TestOwnAbsoluteFormsAreRouted(t *testing.T) {
 		res := b.raw(t, line("GET", "http://"+host+"/graph/v1.0/users?x"))
 		require.Equal(t, 200, res.StatusCode, host)
 		require.Equal(t, "/v1.0/users?x", b.last(t).RequestURI)
+	}
+}
+
+// Over HTTP/1 net/http takes the Host from an absolute form, and refuses a malformed one; over HTTP/2 it does neither.
+func TestAuthoritiesOverHTTP2(t *testing.T) {
+	b := start(t, nil, onRoute(func(r *Route) { r.Hosts = []string{"graph.internal"} }))
+	for name, row := range map[string]struct {
+		target, authority string
+		status            int
+	}{
+		"one of ours":                       {"/graph/x", "localhost:8080", 200},
+		"IPv6":                              {"/graph/x", "[::1]:8080", 200},
+		"none":                              {"/graph/x", "", 200},
+		"the absolute form's own":           {"https://localhost/graph/x", "localhost", 200},
+		"another than the absolute form's":  {"https://localhost/graph/x", "127.0.0.1", 400},
+		"the absolute form's in other case": {"https://localhost/graph/x", "LOCALHOST", 400},
+		"a route's, with an absolute form":  {"https://localhost/x", "graph.internal", 400},
+		"with a blank":                      {"/graph/x", "local host", 400},
+		"with a path":                       {"/graph/x", "localhost/x", 400},
+		"with a quote":                      {"/graph/x", `localhost"`, 400},
+		"with bytes above ASCII":            {"/graph/x", "\xe9.example", 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := b.request(t, "GET", "/graph/x", "")
+			r.RequestURI, r.Host, r.ProtoMajor, r.ProtoMinor = row.target, row.authority, 2, 0
+			w := httptest.NewRecorder()
+			b.proxy.ServeHTTP(w, r)
+			require.Equal(t, row.status, w.Code)
+		})
 	}
 }
 

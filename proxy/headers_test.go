@@ -21,7 +21,7 @@ func TestRequestHeadersThatStayHere(t *testing.T) {
 		"Cookie", "Proxy-Authorization", "Proxy-Foo", "proxy_connection", "Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Prefix",
 		"X_Forwarded_Proto", "X-Real-IP", "X.Real.IP", "X-Original-URL", "X-Original-Method", "X-Rewrite-URL", "X-HTTP-Method-Override", "X_HTTP_Method_Override",
 		"X-Method-Override", "X-HTTP-Method", "True-Client-IP", "CF-Connecting-IP", "X-Client-IP", "Origin", "Referer", "Sec-Fetch-Mode", "Sec-WebSocket-Key",
-		"Te", "Trailer", "Keep-Alive", "HTTP2-Settings", "X_Tenant", "X-Named-Hop", "Tracestate", "Traceparent",
+		"Te", "Trailer", "Keep-Alive", "HTTP2-Settings", "Transfer_Encoding", "Content.Length", "X_Tenant", "X-Named-Hop", "Tracestate", "Traceparent",
 	} {
 		res := b.raw(t, line("GET", "/graph/x", "Connection: X-Named-Hop, Authorization, X-Tenant, X-Request-Id", name+": CANARY-theirs"))
 		require.Equal(t, 200, res.StatusCode, name)
@@ -52,6 +52,13 @@ func TestRequestHeadersThatPass(t *testing.T) {
 	got.Header.Del("Authorization")
 	got.Header.Del("X-Request-Id")
 	require.Empty(t, got.Header, "nothing is added")
+}
+
+func TestATraceThatTheCallerKeepsToItselfGoesNoFurther(t *testing.T) {
+	b := start(t, nil)
+	b.raw(t, line("GET", "/graph/x", "Connection: traceparent, tracestate", "Traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Tracestate: a=b"))
+	require.NotContains(t, b.last(t).Header, "Traceparent")
+	require.NotContains(t, b.last(t).Header, "Tracestate")
 }
 
 func TestTheCredentialHeaderIsTheConfiguredOneAlone(t *testing.T) {
@@ -116,6 +123,19 @@ func TestResponseHeadersThatAreNotSentBack(t *testing.T) {
 	}
 	require.Equal(t, []string{"mine"}, res.Header.Values("X-Request-Id"))
 	require.Equal(t, []string{"org"}, res.Header.Values("X-Bifrost-Connection"))
+}
+
+// net/http guesses a Content-Type where an answer has none, and a browser believes it.
+func TestAnAnswerWithoutAContentTypeGetsNone(t *testing.T) {
+	b := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header()["Content-Type"] = nil
+		_, _ = w.Write([]byte("<html><script>"))
+	})
+	res, body := b.get(t, "/graph/x")
+	require.Equal(t, "<html><script>", body)
+	require.NotContains(t, res.Header, "Content-Type")
+	res, _ = b.get(t, "/graph/../x")
+	require.Equal(t, "application/problem+json", res.Header.Get("Content-Type"))
 }
 
 func TestTheQueryCredentialReplacesTheCallersOwn(t *testing.T) {

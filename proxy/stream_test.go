@@ -233,6 +233,45 @@ func TestWebSocketsPassWhereTheyAreAllowed(t *testing.T) {
 	require.NotContains(t, got.Header, "Origin")
 }
 
+func TestAnUpgradeThatConnectionDoesNotNameIsNone(t *testing.T) {
+	b := start(t, nil, onRoute(func(r *Route) { r.WebSocket = true }))
+	for _, request := range []string{
+		line("GET", "/graph/ws", "Upgrade: websocket", "Sec-WebSocket-Key: key"),
+		line("GET", "/graph/ws", "Connection: keep-alive, Upgraded", "Upgrade: websocket", "Sec-WebSocket-Key: key"),
+		strings.Replace(line("GET", "/graph/ws", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: key"), "HTTP/1.1", "HTTP/1.0", 1), // RFC 9110 section 7.8
+	} {
+		require.Equal(t, 200, b.raw(t, request).StatusCode)
+		for _, name := range []string{"Upgrade", "Connection", "Sec-Websocket-Key"} {
+			require.NotContains(t, b.last(t).Header, name)
+		}
+	}
+}
+
+func TestASwitchThatNobodyAskedForIsNoAnswer(t *testing.T) {
+	ended := make(chan struct{})
+	b := start(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return // the answer is then another
+		}
+		defer func() { ended <- struct{}{} }()
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+r.Header.Get("X-Wanted")+"\r\n\r\n")
+		_, _ = io.Copy(io.Discard, conn) // until the proxy closes it
+	}, onRoute(func(r *Route) { r.WebSocket = true }))
+	for _, request := range []string{
+		line("GET", "/graph/x", "X-Wanted: websocket"),
+		line("GET", "/graph/x", "X-Wanted: h2c", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: key"),
+	} {
+		require.Equal(t, "upstream_unreachable", b.raw(t, request).Header.Get("X-Bifrost-Error"))
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			require.Fail(t, "the upstream's connection is left open")
+		}
+	}
+}
+
 func TestWebSocketsGoOnAsPlainRequestsElsewhere(t *testing.T) {
 	b := start(t, echoing)
 	res := b.raw(t, line("GET", "/graph/ws", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: key"))
