@@ -105,8 +105,8 @@ func (x *exchange) admit() error {
 	if form := x.target.form; form != "" && (form != r.Host || !p.ourHost(form) && !calledAddress(r, form)) {
 		return fail(codeBadRequest, "")
 	}
-	if r.ProtoMajor > 1 && !plainAuthority(r.Host) {
-		return fail(codeBadRequest, "")
+	if r.ProtoMajor > 1 && (!plainAuthority(r.Host) || !trueLength(r)) {
+		return fail(codeBadRequest, "The authority or the content-length is malformed.")
 	}
 	asked, ok := upgrade(r)
 	if !ok {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -183,6 +184,17 @@ func plainAuthority(s string) bool {
 		}
 	}
 	return true
+}
+
+// trueLength reports whether the Content-Length of a request is the length that net/http goes by. Over HTTP/2 it takes the first
+// of several, zero for a malformed one, and the end of the stream for whatever was declared.
+func trueLength(r *http.Request) bool {
+	values, declared := r.Header["Content-Length"]
+	if !declared {
+		return true
+	}
+	n, err := strconv.ParseUint(values[0], 10, 63)
+	return len(values) == 1 && err == nil && int64(n) == r.ContentLength
 }
 
 // ourHost reports whether a request that names this authority means us: loopback, the public URL, or a route's host.

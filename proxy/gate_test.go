@@ -252,6 +252,37 @@ func TestAuthoritiesOverHTTP2(t *testing.T) {
 	}
 }
 
+// RFC 9113 section 8.1.1: such a request is malformed, and net/http serves it.
+func TestLengthsOverHTTP2(t *testing.T) {
+	b := start(t, nil)
+	for name, row := range map[string]struct {
+		declared []string
+		length   int64 // as net/http has it; -1: unknown
+		status   int
+	}{
+		"none":                     {nil, -1, 200},
+		"the true one":             {[]string{"5"}, 5, 200},
+		"none of a request's body": {[]string{"0"}, 0, 200},
+		"of a body that is none":   {[]string{"5"}, 0, 400},
+		"malformed":                {[]string{"+5"}, 0, 400},
+		"two":                      {[]string{"5", "6"}, 5, 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := b.request(t, "POST", "/graph/x", "hello")
+			r.RequestURI, r.ProtoMajor, r.ProtoMinor, r.ContentLength = "/graph/x", 2, 0, row.length
+			if row.length == 0 {
+				r.Body = http.NoBody
+			}
+			if row.declared != nil {
+				r.Header["Content-Length"] = row.declared
+			}
+			w := httptest.NewRecorder()
+			b.proxy.ServeHTTP(w, r)
+			require.Equal(t, row.status, w.Code)
+		})
+	}
+}
+
 // Whatever passes has no dot segment in any of the first two decodings, and its path is a part of the raw bytes.
 func FuzzGate(f *testing.F) {
 	for _, seed := range []string{"/graph/x", "/a/%2e%2e/b", "/%252e./", "/..;x/", "http://h/a/..%5c", "/a?b#c", "/%%2e2e/"} {
