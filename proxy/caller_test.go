@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/base64"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -183,17 +184,48 @@ func TestBadCallersAreRefusedAtStart(t *testing.T) {
 	}
 }
 
+var orgPattern = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z`)
+
+// FuzzOrg holds orgOf against the contract's own words, for any two values of either header and a caller with and without an org
+// of its own.
 func FuzzOrg(f *testing.F) {
 	for _, seed := range []string{"acme", "a.b_c-d", "", "-a", "a b", "@global", "ä", strings.Repeat("a", 129)} {
-		f.Add(seed)
+		f.Add(seed, "globex", 1, 0)
+		f.Add(seed, "global", 1, 1)
 	}
-	f.Fuzz(func(t *testing.T, name string) {
-		org, err := orgOf(http.Header{"X-Org-Id": {name}}, nil)
-		if err != nil {
-			return
+	f.Add("acme", "globex", 2, 0)
+	f.Add("global", "global", 0, 1)
+	f.Add("global", "global", 0, 2)
+	f.Add("", "", 0, 0)
+	f.Fuzz(func(t *testing.T, first, second string, ids, scopes int) {
+		h := http.Header{"X_org_id": {"theirs"}, "X.org.id": {"theirs"}}
+		if ids %= 3; ids > 0 {
+			h["X-Org-Id"] = []string{first, second}[:ids]
 		}
-		require.Regexp(t, `\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z`, name)
-		require.Equal(t, tokenstore.Org(name), org)
-		require.NotEqual(t, tokenstore.Global, org)
+		if scopes %= 3; scopes > 0 {
+			h["X-Org-Scope"] = []string{second, first}[:scopes]
+		}
+		for _, c := range []*caller{nil, {}, {onlyOrg: "mine"}} {
+			org, err := orgOf(h, c)
+			want, wantCode := tokenstore.Org(""), code("")
+			switch {
+			case ids <= 0 && scopes <= 0 && c != nil && c.onlyOrg != "":
+				want = "mine"
+			case ids <= 0 && scopes <= 0:
+				wantCode = codeOrgRequired
+			case ids == 1 && scopes <= 0 && orgPattern.MatchString(first):
+				want = tokenstore.Org(first)
+			case ids <= 0 && scopes == 1 && second == "global":
+				want = tokenstore.Global
+			default:
+				wantCode = codeOrgInvalid
+			}
+			require.Equal(t, want, org)
+			if wantCode == "" {
+				require.NoError(t, err)
+				continue
+			}
+			require.Equal(t, wantCode, failureOf(t.Context(), err).code)
+		}
 	})
 }
