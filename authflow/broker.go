@@ -180,17 +180,3 @@ func (b *Broker) Wait(ctx context.Context) error {
 		}
 	}
 }
-
-// Credential is a usable access token and whose it is. It is a small value; its secret is behind a method.
-type Credential struct {
-	Slot tokenstore.Slot // whose token it really is: the org's own, or Global after a fallback
-	snap *snapshot
-}
-
-// NewCredential returns a credential that injects header, for tests of those who use a Broker.
-func NewCredential(slot tokenstore.Slot, header string) Credential {
-	return Credential{slot, &snapshot{header: header}}
-}
-
-// Header returns the ready value to inject, such as "Bearer …".
-func (c Credential) Header() string { return c.snap.header }
