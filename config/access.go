@@ -18,6 +18,8 @@ type Caller struct {
 	Orgs         []string // "*": every org, "@global": the right to ask for the global connection
 	Integrations []string // "*": every integration
 	Allow        []string // "METHOD /path/**"; empty: everything
+
+	MayReadTokens bool // access tokens of integrations with ExposeToken; never together with Allow
 }
 
 func readOperators(n node) []Operator {
@@ -49,6 +51,11 @@ func readCallers(n node, known []*Integration) []Caller {
 		setList(o.need("orgs"), &c.Orgs, callerOrg)
 		setList(o.need("integrations"), &c.Integrations, oneOfThese(known))
 		setList(o.at("allow"), &c.Allow, rule)
+		reads := o.at("may_read_tokens")
+		setBool(reads, &c.MayReadTokens)
+		if c.MayReadTokens && o.at("allow").given() {
+			reads.problem("would open every path to the caller, by the tokens themselves, while allow opens some: remove one of them")
+		}
 		o.close()
 		list = append(list, c)
 	}

@@ -57,6 +57,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	second.Flow, second.ClientID = "client_credentials", "12345"
 	second.AuthorizationURL, second.TokenURL = "", "http://localhost:9998/token"
 	second.InjectHeader, second.InjectFormat, second.InjectQuery = "", "{access_token}", "key"
+	second.ExposeToken = true
 	requireSame(t, &config.Config{
 		Proxy: config.Proxy{
 			Listen:            "0.0.0.0:9080",
@@ -83,6 +84,8 @@ func TestEveryKeyIsRead(t *testing.T) {
 		},
 		Callers: []config.Caller{{
 			Name: "jobs", Key: "CANARY-from-a-file", Orgs: []string{"*", "@global", "acme"}, Integrations: []string{"Full", "*"}, Allow: rules,
+		}, {
+			Name: "agent", Key: "CANARY-AGENT", Orgs: []string{"acme"}, Integrations: []string{"Second"}, MayReadTokens: true,
 		}},
 		Integrations: []*config.Integration{{
 			Name:        "Full",

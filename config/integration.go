@@ -12,6 +12,8 @@ import (
 // minGrace is the shortest refresh_grace: a POST is given a third of it, so that a second one still ends in time.
 const minGrace = 6 * time.Second
 
+var defaultMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
 // Integration is one OAuth application and the upstream API that it opens.
 type Integration struct {
 	Name        string
@@ -52,6 +54,7 @@ type Integration struct {
 
 	Methods         []string // default GET HEAD POST PUT PATCH DELETE OPTIONS
 	Allow, Deny     []string // "METHOD /path/**"
+	ExposeToken     bool     // callers with MayReadTokens may read access tokens; what is above does not bind a token
 	WebSocket       bool
 	RewriteLinks    bool
 	MaxBody         int64 // bytes; 0: unlimited
@@ -68,6 +71,11 @@ type Integration struct {
 	AccessTokenDiesOnRefresh bool          // a refresh makes the previous access token invalid
 
 	resolutions map[string]resolution // by org; see Resolve
+}
+
+// Ruled reports whether methods, allow or deny are for this integration's requests to obey.
+func (in *Integration) Ruled() bool {
+	return len(in.Allow) > 0 || len(in.Deny) > 0 || !slices.Equal(in.Methods, defaultMethods)
 }
 
 // Format prints the name alone, for every verb. Without it, a verb that does not fit a pointer, such as %s, prints the fields
@@ -169,10 +177,11 @@ func (in *Integration) readEndpoints(o *object) {
 func (in *Integration) readTraffic(o *object) {
 	setList(o.at("methods"), &in.Methods, method)
 	if in.Methods == nil {
-		in.Methods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+		in.Methods = slices.Clone(defaultMethods)
 	}
 	setList(o.at("allow"), &in.Allow, rule)
 	setList(o.at("deny"), &in.Deny, rule)
+	setBool(o.at("expose_token"), &in.ExposeToken)
 	setBool(o.at("websocket"), &in.WebSocket)
 	setBool(o.at("rewrite_links"), &in.RewriteLinks)
 	in.ReplayBodyLimit = 64 << 10
