@@ -27,6 +27,7 @@ type caller struct {
 	anyIntegration bool
 	integrations   []string
 	allow          []rule
+	readsTokens    bool
 }
 
 func newCaller(cfg Caller) (*caller, error) {
@@ -43,6 +44,7 @@ func newCaller(cfg Caller) (*caller, error) {
 		orgs:           make(map[tokenstore.Org]bool),
 		integrations:   cfg.Integrations,
 		anyIntegration: slices.Contains(cfg.Integrations, "*"),
+		readsTokens:    cfg.MayReadTokens && len(cfg.Allow) == 0, // else it would hold what its rules keep from it
 	}
 	for _, org := range cfg.Orgs {
 		switch {

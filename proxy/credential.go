@@ -69,10 +69,8 @@ func (x *exchange) slot() tokenstore.Slot {
 // outgoing makes the request that carries cred, and notes whose credential it is.
 func (x *exchange) outgoing(in *http.Request, cred authflow.Credential) (*http.Request, error) {
 	secret := cred.Header()
-	if cred.Slot.Integration != x.route.Integration || cred.Slot.Org != x.org && cred.Slot.Org != tokenstore.Global || secret == "" {
-		x.proxy.log.LogAttrs(x.r.Context(), slog.LevelError, "a credential of another connection was refused",
-			slog.String("wanted", x.slot().String()), slog.String("got", cred.Slot.String()))
-		return nil, fail(codeUnreadable, "")
+	if err := x.checkOwner(cred, secret); err != nil {
+		return nil, err
 	}
 	t, err := x.route.targetOf(cred.Slot.Org)
 	if err != nil {
@@ -82,11 +80,26 @@ func (x *exchange) outgoing(in *http.Request, cred authflow.Credential) (*http.R
 	if err != nil {
 		return nil, err
 	}
-	x.upstream, x.secret, x.connection = t, secret, "org"
-	if cred.Slot.Org == tokenstore.Global {
-		x.connection = "global"
-	}
+	x.upstream, x.secret, x.connection = t, secret, connectionOf(cred)
 	return out, nil
+}
+
+// checkOwner refuses a credential of another connection than the request's, and one without a secret.
+func (x *exchange) checkOwner(cred authflow.Credential, secret string) error {
+	if cred.Slot.Integration == x.route.Integration && (cred.Slot.Org == x.org || cred.Slot.Org == tokenstore.Global) && secret != "" {
+		return nil
+	}
+	x.proxy.log.LogAttrs(x.r.Context(), slog.LevelError, "a credential of another connection was refused",
+		slog.String("wanted", x.slot().String()), slog.String("got", cred.Slot.String()))
+	return fail(codeUnreadable, "")
+}
+
+// connectionOf says whose credential it is, as X-Bifrost-Connection does.
+func connectionOf(cred authflow.Credential) string {
+	if cred.Slot.Org == tokenstore.Global {
+		return "global"
+	}
+	return "org"
 }
 
 // prepareBody makes the body readable by several attempts and enforces the limit on one of unknown length.

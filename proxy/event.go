@@ -33,6 +33,9 @@ func (x *exchange) report() {
 	if x.route != nil {
 		m, integration, prefix = x.route.metrics, x.route.Integration, x.route.Prefix
 	}
+	if x.api {
+		prefix = reserved
+	}
 	m.count(x.status, x.byUpstream)
 	if failures := m.failures[x.code]; failures != nil {
 		failures.Inc()

@@ -35,7 +35,8 @@ type state struct {
 	idValues []string // the request id, ready as a header
 
 	target    rawTarget
-	route     *route
+	api       bool   // the path is the proxy's own: see giveToken
+	route     *route // that the path or the Host leads to, or whose token is asked for
 	rest      string // the raw path after the route
 	public    string // the proxy's own origin in links; empty: rooted paths
 	prefix    string // and what stands there for the upstream's base path; empty where the Host chose the route
@@ -112,23 +113,27 @@ func (x *exchange) admit() error {
 	if !ok {
 		return fail(codeBadRequest, "The only protocol to upgrade to is websocket.")
 	}
-	if !x.findRoute() {
+	found := x.findRoute()
+	if !found && !x.api {
 		return fail(codeUnknownRoute, "")
 	}
 	if err := x.identify(); err != nil {
 		return err
 	}
-	if !x.caller.uses(x.route.Integration) {
+	if !found {
+		return fail(codeUnknownRoute, "")
+	}
+	if !x.caller.uses(x.route.Integration) || x.api && !x.readable() {
 		return fail(codeForbidden, "") // before anything is told of the integration
 	}
-	if !x.route.hasMethod(r.Method) {
+	if !slices.Contains(x.methods(), r.Method) {
 		return fail(codeMethod, "")
 	}
 	var err error
 	if x.org, err = orgOf(r.Header, x.caller); err != nil {
 		return err
 	}
-	if !x.caller.may(x.org, r.Method, x.rest) || !x.route.allows(r.Method, x.rest, x.org) {
+	if !x.caller.may(x.org, r.Method, x.rest) || !x.route.serves(x.org) || !x.api && !x.route.allows(r.Method, x.rest) {
 		return fail(codeForbidden, "")
 	}
 	if x.route.MaxBody > 0 && r.ContentLength > x.route.MaxBody {
@@ -142,11 +147,16 @@ func (x *exchange) admit() error {
 	return x.limit()
 }
 
-// findRoute matches the Host first, for the integrations that are reached by theirs, then the path.
+// findRoute matches the Host first, for the integrations that are reached by theirs, then the path. What is below /_bifrost is
+// the proxy's own.
 func (x *exchange) findRoute() bool {
 	if rt := x.proxy.hosts.match(x.r.Host); rt != nil {
 		x.route, x.rest = rt, x.target.path
 		return true
+	}
+	if rest, ok := strings.CutPrefix(x.target.path, reserved); ok && (rest == "" || rest[0] == '/') {
+		x.api, x.route = true, x.proxy.named(rest)
+		return x.route != nil
 	}
 	rt := x.proxy.prefixes.match(x.target.path)
 	if rt == nil {

@@ -215,25 +215,31 @@ func (x *exchange) answer(f *failure) {
 	if f.code == codeClientGone {
 		panic(http.ErrAbortHandler)
 	}
-	body, err := json.Marshal(x.problemOf(f))
-	if err != nil {
-		panic(err) // strings, a number and a bool
-	}
-	body = append(body, '\n')
 	h := x.w.Header()
-	x.setOwnHeaders(h)
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	h.Set("Cache-Control", "no-store")
 	h.Set("X-Bifrost-Error", string(f.code))
 	switch {
 	case f.code == codeUnauthenticated:
 		h.Set("WWW-Authenticate", `Bearer realm="bifrost"`)
 	case f.code == codeMethod && x.route != nil:
-		h["Allow"] = x.route.Methods
+		h["Allow"] = x.methods()
 	case x.status == http.StatusServiceUnavailable || x.status == http.StatusTooManyRequests:
 		h.Set("Retry-After", retryAfter(f.retryAfter))
 	}
+	x.writeJSON("application/problem+json", x.problemOf(f))
+}
+
+// writeJSON writes an answer of our own with the event's status. v must be of what always has a JSON form.
+func (x *exchange) writeJSON(contentType string, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	body = append(body, '\n')
+	h := x.w.Header()
+	x.setOwnHeaders(h)
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Cache-Control", "no-store")
 	x.w.WriteHeader(x.status)
 	_, _ = x.w.Write(body) // a caller who is gone is no failure of ours
 }

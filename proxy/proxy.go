@@ -76,6 +76,10 @@ type Route struct {
 	Allow []string // "METHOD /path/**", METHOD may be *; nil: everything
 	Deny  []string // likewise, and stronger than Allow; nil: nothing
 
+	// ExposeToken lets callers with MayReadTokens read the access token itself. Methods, Allow and Deny are for requests that go
+	// through the proxy: they do not bind what such a caller does with it.
+	ExposeToken bool
+
 	WebSocket    bool
 	RewriteLinks bool // absolute URLs of the upstream in JSON bodies too; not yet
 
@@ -107,12 +111,17 @@ type Caller struct {
 	Orgs         []string      // "*": every org, "@global": the right to ask for the global connection, or names
 	Integrations []string      // "*" or names
 	Allow        []string      // "METHOD /path/**"; empty: everything
+
+	// MayReadTokens lets the caller read the access tokens of Routes with ExposeToken, for orgs and integrations that are its
+	// own. It has no effect on a caller with Allow: a token would open every path.
+	MayReadTokens bool
 }
 
 // Proxy is the handler of the proxy listener. It is immutable: a reload makes a new one and Closes the old.
 type Proxy struct {
 	broker      Broker
 	routes      []*route
+	names       map[string]*route // by integration
 	prefixes    prefixes
 	hosts       hostTable
 	callers     keyring
@@ -139,6 +148,7 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		broker:      cfg.Broker,
+		names:       make(map[string]*route),
 		hosts:       make(hostTable),
 		callers:     make(keyring),
 		open:        cfg.Open,
@@ -182,6 +192,10 @@ func (p *Proxy) addRoutes(routes []Route) error {
 		if err != nil {
 			return fmt.Errorf("proxy: integration %s: %w", one.Integration, err)
 		}
+		if p.names[rt.Integration] != nil {
+			return fmt.Errorf("proxy: integration %s is there twice", rt.Integration)
+		}
+		p.names[rt.Integration] = rt
 		rt.metrics = p.metrics.route(rt.Integration)
 		rt.usage = p.usage.integration(rt.Integration)
 		if one.Prefix != "" && !p.prefixes.add(rt) {
@@ -228,6 +242,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.end()
 	if err := x.admit(); err != nil {
 		x.answer(failureOf(r.Context(), err))
+		return
+	}
+	if x.api {
+		x.giveToken()
 		return
 	}
 	x.forward()

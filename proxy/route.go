@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 
@@ -95,18 +94,18 @@ func setOf(orgs []tokenstore.Org) map[tokenstore.Org]bool {
 	return set
 }
 
-// allows reports whether the integration may be used with this method, raw path after the route, and org.
-func (rt *route) allows(method, rest string, org tokenstore.Org) bool {
-	if org != tokenstore.Global && rt.onlyOrgs != nil && !rt.onlyOrgs[org] {
-		return false
-	}
+// serves reports whether the integration may be used for the org.
+func (rt *route) serves(org tokenstore.Org) bool {
+	return org == tokenstore.Global || rt.onlyOrgs == nil || rt.onlyOrgs[org]
+}
+
+// allows reports whether the integration may be used with this method and raw path after the route.
+func (rt *route) allows(method, rest string) bool {
 	if len(rt.deny) > 0 && deniedBy(rt.deny, method, rest) {
 		return false
 	}
 	return len(rt.allow) == 0 || allowedBy(rt.allow, method, rest)
 }
-
-func (rt *route) hasMethod(method string) bool { return slices.Contains(rt.Methods, method) }
 
 // targetOf returns the upstream of the connection whose token is sent.
 func (rt *route) targetOf(org tokenstore.Org) (*target, error) {
@@ -171,9 +170,6 @@ func (ps *prefixes) match(path string) *route {
 	found := ps.routes[""]
 	for i := 1; i <= len(path) && i <= ps.longest; i++ {
 		if i == len(path) || path[i] == '/' {
-			if path[:i] == reserved {
-				return nil
-			}
 			if rt := ps.routes[path[:i]]; rt != nil {
 				found = rt
 			}
