@@ -24,6 +24,9 @@ func runCheck(_ context.Context, args []string, std stdio) error {
 		fmt.Fprintln(std.out, err)
 		return errReported
 	}
+	for _, name := range unbound(cfg) {
+		fmt.Fprintf(std.err, "note: integrations.%s.expose_token: %s\n", name, unboundText)
+	}
 	_, err = fmt.Fprintf(std.out, "ok: %s: %d integrations, %d callers, %d operators, store %s\n",
 		*path, len(cfg.Integrations), len(cfg.Callers), len(cfg.Auth.Operators), storeKind(cfg))
 	return err

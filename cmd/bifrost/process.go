@@ -166,6 +166,7 @@ func (p *process) announce() {
 	if len(cfg.Callers) == 0 {
 		p.log.Warn("no callers are configured: whoever reaches the proxy listener may use every connection")
 	}
+	p.warnUnbound(cfg)
 	if len(cfg.Auth.Operators) == 0 {
 		p.log.Warn("no operators are configured: the screen and the API are open to this machine")
 	}

@@ -63,6 +63,7 @@ func (r *reloader) apply(cfg *config.Config, asked bool) error {
 	p.reloads.succeeded()
 	r.loaded = cfg
 	p.log.Info("the configuration was reloaded", "integrations", len(cfg.Integrations), "callers", len(cfg.Callers))
+	p.warnUnbound(pinned)
 	if len(restart) > 0 {
 		p.log.Warn("some changes need a restart; until then the old values stay", "settings", restart)
 	}

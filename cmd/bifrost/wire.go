@@ -120,6 +120,7 @@ func proxyConfig(cfg *config.Config, broker proxy.Broker, metrics *proxy.Metrics
 	for _, c := range cfg.Callers {
 		out.Callers = append(out.Callers, proxy.Caller{
 			Name: c.Name, Key: c.Key.Reveal, Orgs: c.Orgs, Integrations: c.Integrations, Allow: c.Allow,
+			MayReadTokens: c.MayReadTokens,
 		})
 	}
 	if cfg.Proxy.IncludeConnectURL {
@@ -140,6 +141,7 @@ func route(in *config.Integration) proxy.Route {
 		Methods:               in.Methods,
 		Allow:                 in.Allow,
 		Deny:                  in.Deny,
+		ExposeToken:           in.ExposeToken,
 		WebSocket:             in.WebSocket,
 		RewriteLinks:          in.RewriteLinks,
 		MaxBody:               in.MaxBody,
