@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -19,6 +20,9 @@ import (
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
 	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
+
+// tokenPath is where the token API has graph's tokens.
+const tokenPath = "/_bifrost/v1/integrations/graph"
 
 // sessionCookie is an operator's, on plain http.
 const sessionCookie = "bifrost-session"
@@ -52,7 +56,8 @@ type canaries struct {
 
 func newCanaries(t *testing.T, server *storetest.RedisServer) *canaries {
 	s := newSite(t, newProvider(t, authflowtest.Config{Refresh: authflowtest.OneTime}))
-	s.yaml += "log: {level: debug}\n"
+	s.replace(`integrations: ["*"]}`, `integrations: ["*"], may_read_tokens: true}`)
+	s.yaml += "    expose_token: true\nlog: {level: debug}\n"
 	if server != nil {
 		s.onRedis(server.URL)
 	}
@@ -90,6 +95,7 @@ func (c *canaries) drive() {
 		fmt.Sprintf(`{"refresh_token":%q}`, c.site.idp.Issue("globex", "read").Refresh)))
 	c.see("refresh", c.api(http.MethodPost, connectionPath("acme")+"/refresh", ""))
 	c.traffic()
+	c.tokens()
 	c.failures()
 	c.strangers()
 	screen := c.request(http.MethodGet, c.auth+"/integrations", "")
@@ -152,6 +158,28 @@ func (c *canaries) traffic() {
 	require.Equal(c.t, 1.0, c.metric("bifrost_upstream_replays_total"))
 }
 
+// tokens reads the access token of an org. Its answer holds that, once and as a value of its body, and no other secret.
+func (c *canaries) tokens() {
+	c.t.Helper()
+	ans := c.call("acme", tokenPath)
+	require.Equal(c.t, http.StatusOK, ans.Status, ans.Body)
+	var got struct {
+		OAuth struct {
+			AccessToken string `json:"access_token"`
+		}
+	}
+	require.NoError(c.t, json.Unmarshal([]byte(ans.Body), &got))
+	owner, known := c.site.idp.Lookup(got.OAuth.AccessToken)
+	require.True(c.t, known)
+	require.Equal(c.t, "acme", owner.User)
+	require.Equal(c.t, authflowtest.Access, owner.Kind)
+	c.secrets["token that was read"] = got.OAuth.AccessToken
+	value := fmt.Sprintf(`"access_token":%q`, got.OAuth.AccessToken)
+	require.Contains(c.t, ans.Body, value)
+	ans.Body = strings.Replace(ans.Body, value, "", 1)
+	c.see("token", ans)
+}
+
 // failures has the provider refuse in several ways, each with a text of its own, and ends with a dead grant.
 func (c *canaries) failures() {
 	c.t.Helper()
@@ -179,7 +207,7 @@ func (c *canaries) failures() {
 // strangers tries what must be refused.
 func (c *canaries) strangers() {
 	c.t.Helper()
-	for _, path := range []string{"/graph/../me?CANARY-query", "/none/me?CANARY-query", "/graph/me"} {
+	for _, path := range []string{"/graph/../me?CANARY-query", "/none/me?CANARY-query", "/graph/me", tokenPath + "?CANARY-query"} {
 		req := c.proxied("nobody", path)
 		c.see("refused", c.send(req))
 		req = c.proxied("acme", path)
