@@ -22,24 +22,24 @@ func NewCredential(slot tokenstore.Slot, header string) Credential {
 		scheme, access = "", header
 	}
 	rec := &tokenstore.Record{Token: tokenstore.Token{Access: access, Type: scheme}}
-	return Credential{slot, &snapshot{header: header, rec: rec}}
+	return Credential{slot, &snapshot{header: header, packed: tokenstore.Pack(rec)}}
 }
 
 // Header returns the ready value to inject, such as "Bearer …". It is a secret.
 func (c Credential) Header() string { return c.snap.header }
 
 // Access returns the access token as the provider issued it. It is a secret.
-func (c Credential) Access() string { return c.snap.rec.Token.Access }
+func (c Credential) Access() string { return c.snap.record().Token.Access }
 
 // Type returns the token's type (RFC 6749 section 7.1): "Bearer", or what else the provider calls it.
-func (c Credential) Type() string { return c.snap.rec.Token.Type }
+func (c Credential) Type() string { return c.snap.record().Token.Type }
 
 // Expiry returns when the token ends; zero if that is unknown. Where the provider did not say, it is the integration's default
 // lifetime after the token came.
-func (c Credential) Expiry() time.Time { return c.snap.rec.Token.Expiry }
+func (c Credential) Expiry() time.Time { return c.snap.record().Token.Expiry }
 
-// Scopes returns the scopes granted, not requested; nil if none are known. The list is shared: do not change it.
-func (c Credential) Scopes() []string { return c.snap.rec.Scopes }
+// Scopes returns the scopes granted, not requested; nil if none are known. The list is the caller's own.
+func (c Credential) Scopes() []string { return c.snap.record().Scopes }
 
 // EntityID returns what {entity_id} stands for at the connection whose token it is; empty if there is none.
 func (c Credential) EntityID() string {
