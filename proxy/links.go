@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -15,19 +14,73 @@ type linkRewriter struct {
 	secret   string // escaped query parameter that must not be passed on; empty: none
 }
 
-// rewriteLinks rewrites the headers of an answer that hold addresses (RFC 9110 sections 8.7 and 10.2.2, RFC 8288).
+// rewriteLinks rewrites the headers of an answer that hold addresses (RFC 9110 sections 8.7 and 10.2.2, RFC 8288). Clients take
+// the target of a Link for a whole URL and would put their base URL before a rooted path, so it is absolute where it can be.
 func (x *exchange) rewriteLinks(h http.Header) {
 	lw := linkRewriter{upstream: x.upstream, public: x.public, prefix: x.prefix}
 	if x.route.Query != "" {
-		lw.secret = url.QueryEscape(x.route.Query) + "=" + url.QueryEscape(x.secret)
+		lw.secret = x.pair()
 	}
 	for _, name := range [...]string{"Location", "Content-Location"} {
 		for i, value := range h[name] {
 			h[name][i] = lw.reference(value)
 		}
 	}
-	for i, value := range h["Link"] {
-		h["Link"][i] = lw.link(value)
+	links := h["Link"]
+	if len(links) == 0 && !x.route.RewriteLinks {
+		return
+	}
+	lw.public = x.address()
+	for i, value := range links {
+		links[i] = lw.link(value)
+	}
+	if x.route.RewriteLinks && lw.public != "" {
+		lw.addresses(h)
+	}
+}
+
+// pair is the query parameter that carries the credential, as the upstream got it.
+func (x *exchange) pair() string {
+	return url.QueryEscape(x.route.Query) + "=" + url.QueryEscape(x.secret)
+}
+
+// address returns the proxy's own address as the caller knows it, without a path of the route: the public URL, or scheme and
+// Host of the request. It is empty if that Host is none that could stand in a link.
+func (x *exchange) address() string {
+	switch {
+	case x.public != "":
+		return x.public
+	case !plainHost(x.r.Host):
+		return ""
+	case x.r.TLS != nil:
+		return "https://" + x.r.Host
+	}
+	return "http://" + x.r.Host
+}
+
+// plainHost reports whether an authority has only bytes that mean the same in every text that quotes it.
+func plainHost(authority string) bool {
+	for i := range len(authority) {
+		switch c := authority[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case strings.IndexByte(".-_:[]", c) < 0:
+			return false
+		}
+	}
+	return authority != ""
+}
+
+// addresses rewrites every other header whose whole value is an absolute URL: Operation-Location, OData-EntityId and their kin.
+func (lw *linkRewriter) addresses(h http.Header) {
+	for name, values := range h {
+		if name == "Location" || name == "Content-Location" || name == "Link" {
+			continue
+		}
+		for i, value := range values {
+			if _, absolute := cutHTTPScheme(value); absolute && !strings.ContainsAny(value, " \t\"<>") {
+				values[i] = lw.reference(value)
+			}
+		}
 	}
 }
 
@@ -60,44 +113,38 @@ func (lw *linkRewriter) reference(ref string) string {
 	if lw.secret != "" {
 		ref = dropPair(ref, lw.secret)
 	}
-	path, ours := lw.ownPath(ref)
+	path, ours := lw.rest(ref)
 	if !ours {
-		return ref
-	}
-	raw, tail := path, ""
-	if end := strings.IndexAny(path, "?#"); end >= 0 {
-		raw, tail = path[:end], path[end:]
-	}
-	rest, under := strings.CutPrefix(raw, lw.upstream.base)
-	if under && rest == "" && lw.prefix == "" {
-		rest = "/"
-	}
-	if !under || rest != "" && rest[0] != '/' || !plainPath(lw.prefix+rest) {
 		return lw.absolute(ref)
 	}
-	return lw.public + lw.prefix + rest + tail
+	tail := ""
+	if end := strings.IndexAny(path, "?#"); end >= 0 {
+		path, tail = path[:end], path[end:]
+	}
+	if path == "" && lw.prefix == "" {
+		path = "/"
+	}
+	if path != "" && path[0] != '/' || !plainPath(lw.prefix+path) {
+		return lw.absolute(ref)
+	}
+	return lw.public + lw.prefix + path + tail
 }
 
-// ownPath returns what follows the authority in a reference to the upstream itself.
-func (lw *linkRewriter) ownPath(ref string) (string, bool) {
-	rest := ref
-	scheme := lw.upstream.scheme
-	switch after, absolute := cutHTTPScheme(ref); {
-	case absolute:
-		scheme, _, _ = strings.Cut(ref, ":")
-		rest = after
+// rest returns what follows the base path in a reference to the upstream itself.
+func (lw *linkRewriter) rest(ref string) (string, bool) {
+	o := &lw.upstream.own
+	end, v := 0, foreign
+	switch {
 	case strings.HasPrefix(ref, "//"):
-		rest = ref[2:]
+		if end, v = matchAuthority(o, ref, 2); v == own {
+			end, v = matchPath(ref, end, o.base, false)
+		}
 	case strings.HasPrefix(ref, "/"):
-		return ref, true
+		end, v = matchPath(ref, 0, o.base, false)
 	default:
-		return "", false
+		end, v = matchURL(o, ref, false)
 	}
-	end := strings.IndexAny(rest, "/?#")
-	if end < 0 {
-		end = len(rest)
-	}
-	return rest[end:], originOf(scheme, rest[:end]) == lw.upstream.origin
+	return ref[end:], v == own
 }
 
 // absolute spells out a rooted path outside of the base path: relative to the proxy it would name another integration.
@@ -106,19 +153,6 @@ func (lw *linkRewriter) absolute(ref string) string {
 		return lw.upstream.scheme + "://" + lw.upstream.host + ref
 	}
 	return ref
-}
-
-// originOf returns scheme://host:port in lower case with the port written out. An authority with userinfo is nobody's origin.
-func originOf(scheme, authority string) string {
-	scheme = strings.ToLower(scheme)
-	host, port, err := net.SplitHostPort(authority)
-	if err != nil {
-		host, port = strings.TrimSuffix(strings.TrimPrefix(authority, "["), "]"), ""
-	}
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[scheme]
-	}
-	return scheme + "://" + net.JoinHostPort(strings.ToLower(host), port)
 }
 
 // dropPair removes a query parameter that an upstream has echoed.

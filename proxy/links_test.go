@@ -16,7 +16,7 @@ func TestReferencesToTheUpstream(t *testing.T) {
 		require.NoError(t, err)
 		return made
 	}
-	plain, based := at("https://graph.microsoft.com"), at("https://API.example:8443/base/")
+	plain, based, six := at("https://graph.microsoft.com"), at("https://API.example:8443/base/"), at("http://[::1]:80")
 	for _, row := range []struct {
 		upstream       *target
 		public, prefix string
@@ -34,6 +34,13 @@ func TestReferencesToTheUpstream(t *testing.T) {
 		{plain, "", "", "https://graph.microsoft.com//evil.example/x", "https://graph.microsoft.com//evil.example/x"},
 		{plain, "", "/graph", "http://graph.microsoft.com/x", "http://graph.microsoft.com/x"},
 		{plain, "", "/graph", "https://graph.microsoft.com:444/x", "https://graph.microsoft.com:444/x"},
+		{plain, "", "/graph", "https://graph.microsoft.com:4433/x", "https://graph.microsoft.com:4433/x"},
+		{plain, "", "/graph", "https://graph.microsoft.com:4", "https://graph.microsoft.com:4"},
+		{plain, "", "/graph", "https://graph.microsoft.com:/x", "/graph/x"},
+		{plain, "", "/graph", "https://graph.microsoft.com:443", "/graph"},
+		{plain, "", "/graph", `https:\/\/graph.microsoft.com\/x`, `https:\/\/graph.microsoft.com\/x`},
+		{plain, "", "/graph", "https://graph.microsoft", "https://graph.microsoft"},
+		{plain, "", "/graph", "//graph.microsoft.com.evil.example/x", "//graph.microsoft.com.evil.example/x"},
 		{plain, "", "/graph", "https://graph.microsoft.com.evil.example/x", "https://graph.microsoft.com.evil.example/x"},
 		{plain, "", "/graph", "https://graph.microsoft.com@evil.example/x", "https://graph.microsoft.com@evil.example/x"},
 		{plain, "", "/graph", "https://u:p@graph.microsoft.com/x", "https://u:p@graph.microsoft.com/x"},
@@ -48,6 +55,12 @@ func TestReferencesToTheUpstream(t *testing.T) {
 		{based, "", "/api", "https://api.example:8443/other", "https://api.example:8443/other"},
 		{based, "", "/api", "https://api.example/base/x", "https://api.example/base/x"},
 		{based, "", "/api", "/base/x", "/api/x"},
+		{based, "", "/api", "//api.EXAMPLE:8443/base/x", "/api/x"},
+		{based, "", "/api", "https://api.example:84431/base/x", "https://api.example:84431/base/x"},
+		{based, "", "/api", "https://api.example:8443/BASE/x", "https://api.example:8443/BASE/x"},
+		{six, "", "/six", "http://[::1]/x", "/six/x"},
+		{six, "", "/six", "HTTP://[::1]:80/x", "/six/x"},
+		{six, "", "/six", "http://[::1]:8080/x", "http://[::1]:8080/x"},
 		{based, "", "/api", "/login", "https://API.example:8443/login"},
 	} {
 		lw := linkRewriter{upstream: row.upstream, public: row.public, prefix: row.prefix}
@@ -71,27 +84,62 @@ func TestLinkHeaders(t *testing.T) {
 	}
 }
 
+// pointing answers with every kind of header that leads to another resource of an upstream under /base.
+func pointing(w http.ResponseWriter, r *http.Request) {
+	own := "http://" + r.Host + "/base"
+	w.Header().Set("Location", own+"/next?x=1")
+	w.Header().Set("Content-Location", "/base/self")
+	w.Header().Add("Link", "<"+own+"/a>; rel=next")
+	w.Header().Add("Link", "</base/b>; rel=prev")
+	w.Header().Set("Operation-Location", own+"/jobs/1")
+	w.Header().Set("OData-EntityId", own+"/users(1)")
+	w.Header().Set("X-Elsewhere", "https://files.example/base/x")
+	w.Header().Set("X-Prose", own+"/x is where it was")
+	w.WriteHeader(http.StatusFound)
+}
+
 func TestAnswersPointBackToTheProxy(t *testing.T) {
-	b := start(t, nil, underBase("/base"))
-	redirect := func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Location", "http://"+r.Host+"/base/next?x=1")
-		w.Header().Set("Content-Location", "/base/self")
-		w.Header().Add("Link", "<http://"+r.Host+"/base/a>; rel=next")
-		w.Header().Add("Link", "<http://"+r.Host+"/base/b>; rel=prev")
-		w.WriteHeader(http.StatusFound)
-	}
-	b.upstream.Config.Handler = b.record(redirect)
+	b := start(t, pointing, underBase("/base"))
 	res, _ := b.get(t, "/graph/x")
 	require.Equal(t, 302, res.StatusCode, "redirects are the caller's to follow")
 	require.Len(t, b.requests(), 1)
 	require.Equal(t, "/graph/next?x=1", res.Header.Get("Location"))
 	require.Equal(t, "/graph/self", res.Header.Get("Content-Location"))
+	require.Equal(t, []string{"<" + b.front.URL + "/graph/a>; rel=next", "<" + b.front.URL + "/graph/b>; rel=prev"}, res.Header.Values("Link"),
+		"clients would put their base URL before a rooted path")
+	require.Equal(t, b.upstream.URL+"/base/jobs/1", res.Header.Get("Operation-Location"), "only with rewrite_links")
+}
+
+func TestWithRewriteLinksEveryHeaderThatIsAnAddressOfTheUpstreamPointsBack(t *testing.T) {
+	rewriting := onRoute(func(r *Route) { r.RewriteLinks = true })
+	b := start(t, pointing, underBase("/base"), rewriting)
+	res, _ := b.get(t, "/graph/x")
+	require.Equal(t, "/graph/next?x=1", res.Header.Get("Location"))
+	require.Equal(t, b.front.URL+"/graph/jobs/1", res.Header.Get("Operation-Location"))
+	require.Equal(t, b.front.URL+"/graph/users(1)", res.Header.Get("OData-EntityId"))
+	require.Equal(t, "https://files.example/base/x", res.Header.Get("X-Elsewhere"))
+	require.Equal(t, b.upstream.URL+"/base/x is where it was", res.Header.Get("X-Prose"))
+
+	b = start(t, pointing, underBase("/base"), rewriting, onConfig(func(c *Config) { c.PublicURL = "https://b.example/" }))
+	res, _ = b.get(t, "/graph/x")
+	require.Equal(t, "https://b.example/graph/next?x=1", res.Header.Get("Location"))
+	require.Equal(t, "https://b.example/graph/jobs/1", res.Header.Get("Operation-Location"))
+	require.Equal(t, []string{"<https://b.example/graph/a>; rel=next", "<https://b.example/graph/b>; rel=prev"}, res.Header.Values("Link"))
+}
+
+func TestAHostThatIsNoneStandsInNoLink(t *testing.T) {
+	b := start(t, pointing, underBase("/base"), onRoute(func(r *Route) { r.RewriteLinks = true }))
+	r := b.request(t, "GET", "/graph/x", "")
+	r.Host = "evil'&$"
+	res, _ := b.do(t, r)
 	require.Equal(t, []string{"</graph/a>; rel=next", "</graph/b>; rel=prev"}, res.Header.Values("Link"))
+	require.Equal(t, b.upstream.URL+"/base/jobs/1", res.Header.Get("Operation-Location"))
 }
 
 func TestHostsReachTheUpstreamWithTheirWholePath(t *testing.T) {
 	b := start(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", "http://"+r.Host+"/next")
+		w.Header().Set("Link", "</more>; rel=next")
 		w.WriteHeader(http.StatusCreated)
 	}, onRoute(func(r *Route) { r.Hosts = []string{"Graph.internal", "graph.internal:9000"} }))
 	for _, host := range []string{"graph.internal", "GRAPH.internal:1234", "graph.internal:9000"} {
@@ -101,6 +149,7 @@ func TestHostsReachTheUpstreamWithTheirWholePath(t *testing.T) {
 		require.Equal(t, 201, res.StatusCode)
 		require.Equal(t, "/graph/v1.0?x", b.last(t).RequestURI)
 		require.Equal(t, "/next", res.Header.Get("Location"))
+		require.Equal(t, "<http://"+host+"/more>; rel=next", res.Header.Get("Link"))
 	}
 	r := b.request(t, "GET", "/v1.0", "")
 	r.Host = "evilgraph.internal"

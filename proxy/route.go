@@ -32,7 +32,7 @@ type route struct {
 // target is a Target made ready.
 type target struct {
 	scheme, host string // host with the port as configured
-	origin       string // scheme://host:port, the port always written out
+	own          ownURL // what its absolute URLs begin with
 	base         string // escaped path without trailing slash; may be empty
 	headers      []headerField
 	injected     map[string]bool // folded names of every header that we set: the caller's own are dropped
@@ -132,11 +132,12 @@ func newTarget(cfg Target, credentialHeader string) (*target, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
 		return nil, errors.New("the upstream is no http or https URL") // the URL itself may hold an org's values
 	}
+	base := strings.TrimRight(u.EscapedPath(), "/")
 	t := &target{
 		scheme:   u.Scheme,
 		host:     u.Host,
-		origin:   originOf(u.Scheme, u.Host),
-		base:     strings.TrimRight(u.EscapedPath(), "/"),
+		own:      newOwnURL(u, base),
+		base:     base,
 		injected: map[string]bool{foldName(credentialHeader): true},
 	}
 	for name, value := range cfg.Headers {
