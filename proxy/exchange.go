@@ -223,7 +223,8 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 	filterResponse(res.Header)
 	x.rewriteLinks(res.Header)
 	x.setOwnHeaders(x.w.Header())
-	x.keepOrClose(res.ContentLength >= 0)
+	rewritten := x.rewriteBody(res)
+	x.keepOrClose(res.ContentLength >= 0 && !rewritten)
 	return nil
 }
 

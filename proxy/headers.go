@@ -70,6 +70,9 @@ func (x *exchange) upstreamHeader(t *target, in http.Header) http.Header {
 		}
 	}
 	out["X-Request-Id"] = x.idValues
+	if x.route.RewriteLinks {
+		out["Accept-Encoding"] = asItIs // what is compressed cannot be rewritten
+	}
 	for _, h := range t.headers {
 		out[h.name] = h.values
 	}
@@ -103,8 +106,9 @@ func ourName(name string) bool {
 	return string(appendFolded(buf[:0], name[:len(ours)])) == ours
 }
 
-// Ready values: shared by every answer.
+// Ready values: shared by every request and answer.
 var (
+	asItIs     = []string{"identity"}
 	usedOrg    = []string{"org"}
 	usedGlobal = []string{"global"}
 )

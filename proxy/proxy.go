@@ -80,8 +80,13 @@ type Route struct {
 	// through the proxy: they do not bind what such a caller does with it.
 	ExposeToken bool
 
-	WebSocket    bool
-	RewriteLinks bool // absolute URLs of the upstream in JSON bodies too; not yet
+	WebSocket bool
+
+	// RewriteLinks makes the JSON strings of an answer that begin with an absolute URL of the upstream lead back to the proxy,
+	// and every header whose whole value is one; Location, Content-Location and Link always do. It is done while the body
+	// passes, and only to bodies that are whole and not compressed: the upstream is asked for such with Accept-Encoding. The
+	// caller must be able to reach PublicURL, or the Host that it named.
+	RewriteLinks bool
 
 	MaxBody               int64         // bytes; 0: unlimited
 	ReplayBodyLimit       int64         // bytes of a body kept for a replay after a 401; 0: 64 KiB; negative: none
