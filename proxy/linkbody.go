@@ -24,9 +24,6 @@ func (x *exchange) rewriteBody(res *http.Response) bool {
 	for _, name := range aboutBytes {
 		delete(res.Header, name)
 	}
-	if x.r.Method == http.MethodHead {
-		return false
-	}
 	if name := x.route.Query; name != "" {
 		name, pair := url.QueryEscape(name)+"=", x.pair()
 		res.Body = &editedBody{src: res.Body, buffers: &x.proxy.buffers, finder: &pairFinder{pair: []byte(pair), keep: len(name)}}
@@ -38,14 +35,10 @@ func (x *exchange) rewriteBody(res *http.Response) bool {
 	return true
 }
 
-// rewritable reports whether an answer is JSON as it is: whole, and not encoded.
+// rewritable reports whether an answer is JSON as it is: whole, and not encoded. One of no length has no body; a tunnel is such.
 func rewritable(res *http.Response) bool {
-	switch res.StatusCode {
-	case http.StatusSwitchingProtocols, http.StatusPartialContent, http.StatusNotModified:
-		return false
-	}
 	types, encodings := res.Header["Content-Type"], res.Header["Content-Encoding"]
-	return res.ContentLength != 0 && len(types) == 1 && isJSON(types[0]) &&
+	return res.ContentLength != 0 && res.StatusCode != http.StatusPartialContent && len(types) == 1 && isJSON(types[0]) &&
 		(len(encodings) == 0 || len(encodings) == 1 && strings.EqualFold(encodings[0], "identity"))
 }
 

@@ -231,6 +231,7 @@ func TestWhatABodyGivesIsHandedOnAtOnce(t *testing.T) {
 		`{"a":1,`:                               `{"a":1,`,
 		`{"a":"`:                                `{"a":`,
 		`{"a":"h`:                               `{"a":`,
+		`{"a":"\"h`:                             `{"a":"\"h`,
 		`{"a":"hx`:                              `{"a":"hx`,
 		`{"a":"https:\/\/graph.microsoft.com`:   `{"a":`,
 		`{"a":"https://graph.microsoft.com:44`:  `{"a":`,
@@ -263,22 +264,62 @@ func TestABodysErrorStaysOne(t *testing.T) {
 	}
 }
 
-func TestAClosedBodyGivesItsBufferBackOnce(t *testing.T) {
-	r, w := io.Pipe()
+func TestAURLLongerThanTheBufferDoesNotStopABody(t *testing.T) {
+	rw := newRewriting(t, graph+"/"+strings.Repeat("long", 100), bifrost, "", "")
+	body := `["` + rw.target.own.usual + `/x"]`
+	got, err := io.ReadAll(rw.over(unlessFull{t, strings.NewReader(body)}, 128))
+	require.NoError(t, err)
+	require.Equal(t, body, string(got))
+	got, err = io.ReadAll(rw.over(strings.NewReader(body), bufferSize))
+	require.NoError(t, err)
+	require.Equal(t, `["`+bifrost+`/x"]`, string(got))
+}
+
+// unlessFull is read only into buffers that have room.
+type unlessFull struct {
+	t   *testing.T
+	src io.Reader
+}
+
+func (u unlessFull) Read(p []byte) (int, error) {
+	require.NotEmpty(u.t, p)
+	return u.src.Read(p)
+}
+
+// waitingBody gives nothing until it may end.
+type waitingBody struct {
+	waits, ends chan struct{}
+	closed      bool
+}
+
+func (w *waitingBody) Read([]byte) (int, error) {
+	close(w.waits)
+	<-w.ends
+	return 0, io.ErrClosedPipe
+}
+
+func (w *waitingBody) Close() error {
+	w.closed = true
+	return nil
+}
+
+func TestABodyClosedWhileItIsReadGivesItsBufferBackAfterwards(t *testing.T) {
 	rw := newRewriting(t, graph, bifrost, "", "")
-	b := &editedBody{src: r, buffers: &buffers{}, finder: &linkFinder{own: &rw.target.own, with: bifrost}}
+	src := &waitingBody{waits: make(chan struct{}), ends: make(chan struct{})}
+	b := &editedBody{src: src, buffers: &buffers{}, finder: &linkFinder{own: &rw.target.own, with: bifrost}}
 	ended := make(chan error)
 	go func() {
-		_, err := io.Copy(io.Discard, b)
+		_, err := b.Read(make([]byte, 10))
 		ended <- err
 	}()
-	_, err := w.Write([]byte(`{"a":"http`))
-	require.NoError(t, err)
-	require.NoError(t, b.Close(), "while a Read waits")
-	require.Error(t, <-ended)
-	require.Nil(t, b.buf)
+	<-src.waits
 	require.NoError(t, b.Close())
-	_, err = b.Read(make([]byte, 1))
+	require.True(t, src.closed)
+	require.NotNil(t, b.buf, "the source may still write into it")
+	close(src.ends)
+	require.ErrorIs(t, <-ended, io.ErrClosedPipe)
+	require.Nil(t, b.buf)
+	_, err := b.Read(make([]byte, 1))
 	require.ErrorIs(t, err, http.ErrBodyReadAfterClose)
 	require.Nil(t, b.buf)
 }

@@ -70,12 +70,9 @@ func plainHost(authority string) bool {
 	return authority != ""
 }
 
-// addresses rewrites every other header whose whole value is an absolute URL: Operation-Location, OData-EntityId and their kin.
+// addresses rewrites every header whose whole value is an absolute URL: Operation-Location, OData-EntityId and their kin.
 func (lw *linkRewriter) addresses(h http.Header) {
-	for name, values := range h {
-		if name == "Location" || name == "Content-Location" || name == "Link" {
-			continue
-		}
+	for _, values := range h {
 		for i, value := range values {
 			if _, absolute := cutHTTPScheme(value); absolute && !strings.ContainsAny(value, " \t\"<>") {
 				values[i] = lw.reference(value)

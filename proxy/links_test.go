@@ -39,6 +39,7 @@ func TestReferencesToTheUpstream(t *testing.T) {
 		{plain, "", "/graph", "https://graph.microsoft.com:/x", "/graph/x"},
 		{plain, "", "/graph", "https://graph.microsoft.com:443", "/graph"},
 		{plain, "", "/graph", `https:\/\/graph.microsoft.com\/x`, `https:\/\/graph.microsoft.com\/x`},
+		{plain, "", "/graph", `https:\/\/graph.microsoft.com/x`, `https:\/\/graph.microsoft.com/x`},
 		{plain, "", "/graph", "https://graph.microsoft", "https://graph.microsoft"},
 		{plain, "", "/graph", "//graph.microsoft.com.evil.example/x", "//graph.microsoft.com.evil.example/x"},
 		{plain, "", "/graph", "https://graph.microsoft.com.evil.example/x", "https://graph.microsoft.com.evil.example/x"},
@@ -94,7 +95,7 @@ func pointing(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Operation-Location", own+"/jobs/1")
 	w.Header().Set("OData-EntityId", own+"/users(1)")
 	w.Header().Set("X-Elsewhere", "https://files.example/base/x")
-	w.Header().Set("X-Prose", own+"/x is where it was")
+	w.Header().Set("X-Prose", own+"/x?y is where it was")
 	w.WriteHeader(http.StatusFound)
 }
 
@@ -118,7 +119,7 @@ func TestWithRewriteLinksEveryHeaderThatIsAnAddressOfTheUpstreamPointsBack(t *te
 	require.Equal(t, b.front.URL+"/graph/jobs/1", res.Header.Get("Operation-Location"))
 	require.Equal(t, b.front.URL+"/graph/users(1)", res.Header.Get("OData-EntityId"))
 	require.Equal(t, "https://files.example/base/x", res.Header.Get("X-Elsewhere"))
-	require.Equal(t, b.upstream.URL+"/base/x is where it was", res.Header.Get("X-Prose"))
+	require.Equal(t, b.upstream.URL+"/base/x?y is where it was", res.Header.Get("X-Prose"))
 
 	b = start(t, pointing, underBase("/base"), rewriting, onConfig(func(c *Config) { c.PublicURL = "https://b.example/" }))
 	res, _ = b.get(t, "/graph/x")
@@ -192,6 +193,7 @@ func TestRoutesThatCannotBe(t *testing.T) {
 		{{Integration: "a", Prefix: "/a"}},
 		{{Integration: "a", Prefix: "a", Target: to}},
 		{{Integration: "a", Prefix: "/a/../b", Target: to}},
+		{{Integration: "a", Prefix: `/a"b`, Target: to, RewriteLinks: true}},
 		{{Integration: "a", Prefix: "/_bifrost", Target: to}},
 		{{Integration: "a", Prefix: "/_bifrost/x", Target: to}},
 		{{Integration: "a", Prefix: "/a", Target: to}, {Integration: "b", Prefix: "/a/", Target: to}},
@@ -203,4 +205,8 @@ func TestRoutesThatCannotBe(t *testing.T) {
 	}
 	_, err := New(Config{})
 	require.Error(t, err)
+	for _, public := range []string{"b.example", `https://b.example/"`, `https://b.example/\`} {
+		_, err = New(Config{Broker: &fakeBroker{}, PublicURL: public})
+		require.Error(t, err, public)
+	}
 }

@@ -180,8 +180,8 @@ func New(cfg Config) (*Proxy, error) {
 	p.exchanges.New = func() any { return newExchange(p) }
 	if cfg.PublicURL != "" {
 		u, err := url.Parse(p.publicURL)
-		if err != nil || u.Host == "" {
-			return nil, errors.New("proxy: the public URL has no host")
+		if err != nil || u.Host == "" || strings.ContainsAny(p.publicURL, `"\`) {
+			return nil, errors.New("proxy: the public URL has no host, or a character that no URL has")
 		}
 		p.publicHost = u.Host
 	}

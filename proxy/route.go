@@ -59,6 +59,9 @@ func newRoute(cfg Route) (*route, error) {
 		if cfg.Prefix == reserved || strings.HasPrefix(cfg.Prefix, reserved+"/") {
 			return nil, fmt.Errorf("route %q is reserved", cfg.Prefix)
 		}
+		if cfg.RewriteLinks && strings.Contains(cfg.Prefix, `"`) {
+			return nil, fmt.Errorf("route %q cannot stand in a JSON string", cfg.Prefix)
+		}
 	}
 	if cfg.Header == "" {
 		cfg.Header = "Authorization"
