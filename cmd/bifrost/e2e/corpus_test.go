@@ -25,7 +25,7 @@ const (
 // corpus is a running site and all that its cases' texts are filled in from.
 type corpus struct {
 	replica  *replica
-	upstream *recorder
+	upstream *rawUpstream
 	address  string // of the proxy listener
 	client   *http.Client
 	idp      *authflowtest.Provider
@@ -35,7 +35,7 @@ type corpus struct {
 func TestCorpus(t *testing.T) {
 	t.Parallel()
 	idp := newProvider(t, authflowtest.Config{})
-	upstream := newRecorder(t)
+	upstream := newRawUpstream(t)
 	s := newCorpusSite(t, idp, upstream)
 
 	c := &corpus{upstream: upstream, idp: idp}
@@ -59,7 +59,7 @@ func TestCorpus(t *testing.T) {
 }
 
 // newCorpusSite returns a site whose integrations differ in one thing each.
-func newCorpusSite(t *testing.T, idp *authflowtest.Provider, upstream *recorder) *site {
+func newCorpusSite(t *testing.T, idp *authflowtest.Provider, upstream *rawUpstream) *site {
 	t.Helper()
 	s := newSite(t, idp)
 	s.env["ACME"], s.env["NARROW"] = acmeKey, narrowKey
@@ -67,7 +67,7 @@ func newCorpusSite(t *testing.T, idp *authflowtest.Provider, upstream *recorder)
   - {name: acme-jobs, key: {env: ACME}, orgs: [acme], integrations: ["*"]}
   - {name: narrow, key: {env: NARROW}, orgs: [acme, globex], integrations: [graph], allow: ["GET /v1.0/users/**", "POST /v1.0/users/*/sendMail"]}`)
 	base := "http://" + upstream.address()
-	s.replace("upstream: "+idp.BaseURL+"/api", "upstream: "+base+"/api")
+	s.replace("upstream: "+idp.BaseURL+"/api", "upstream: "+base+"/api\n    limits: {upstream_retry_after: false}") // each case stands alone
 	_, graph, _ := strings.Cut(s.yaml, "  graph:\n")
 	graph = strings.NewReplacer("    route: /graph\n", "", base+"/api", base).Replace(graph)
 	for _, added := range []string{

@@ -22,8 +22,8 @@ const (
 	answerHold  = "{hold}"  // nothing comes before the next case
 )
 
-// recorder is an upstream that reads no more of HTTP/1 than where a request ends, so that what it notes is what was sent.
-type recorder struct {
+// rawUpstream is an upstream that reads no more of HTTP/1 than where a request ends, so that what it notes is what was sent.
+type rawUpstream struct {
 	listener net.Listener
 
 	mu       sync.Mutex        // guards the fields below
@@ -42,11 +42,11 @@ type rawRequest struct {
 	cut   bool     // the connection ended within it
 }
 
-func newRecorder(t *testing.T) *recorder {
+func newRawUpstream(t *testing.T) *rawUpstream {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	u := &recorder{listener: listener, answer: answerPlain, over: make(chan struct{}), changed: make(chan struct{}), open: map[net.Conn]bool{}}
+	u := &rawUpstream{listener: listener, answer: answerPlain, over: make(chan struct{}), changed: make(chan struct{}), open: map[net.Conn]bool{}}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -64,9 +64,9 @@ func newRecorder(t *testing.T) *recorder {
 	return u
 }
 
-func (u *recorder) address() string { return u.listener.Addr().String() }
+func (u *rawUpstream) address() string { return u.listener.Addr().String() }
 
-func (u *recorder) close() {
+func (u *rawUpstream) close() {
 	_ = u.listener.Close() // once
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -78,7 +78,7 @@ func (u *recorder) close() {
 }
 
 // serve reads the requests of one connection.
-func (u *recorder) serve(conn net.Conn) {
+func (u *rawUpstream) serve(conn net.Conn) {
 	defer conn.Close()
 	u.mu.Lock()
 	if u.open == nil {
@@ -157,7 +157,7 @@ func readBody(br *bufio.Reader, conn io.Writer, q *rawRequest) (string, error) {
 	return string(body), err
 }
 
-func (u *recorder) answerTo(q *rawRequest) (answer string, over <-chan struct{}) {
+func (u *rawUpstream) answerTo(q *rawRequest) (answer string, over <-chan struct{}) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if q.isSentinel() {
@@ -180,7 +180,7 @@ func replyRaw(conn net.Conn, answer string, over <-chan struct{}) bool {
 }
 
 // change does what changes requests, and wakes who waits for that.
-func (u *recorder) change(do func()) {
+func (u *rawUpstream) change(do func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	do()
@@ -189,7 +189,7 @@ func (u *recorder) change(do func()) {
 }
 
 // begin makes ready for a case.
-func (u *recorder) begin(answer string) {
+func (u *rawUpstream) begin(answer string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	close(u.over)
@@ -197,7 +197,7 @@ func (u *recorder) begin(answer string) {
 }
 
 // await waits until enough says so of the requests since begin, and returns them. It is called with the mutex held.
-func (u *recorder) await(t *testing.T, enough func([]*rawRequest) bool) []*rawRequest {
+func (u *rawUpstream) await(t *testing.T, enough func([]*rawRequest) bool) []*rawRequest {
 	t.Helper()
 	late := time.After(patience)
 	for {
