@@ -2,18 +2,18 @@ package main
 
 import (
 	"io"
-	"runtime"
 	"sync"
 	"time"
 )
 
 const (
+	writePause    = 2 * time.Millisecond
 	maxUnwritten  = 1 << 20     // bytes of log lines that wait for a slow reader of the log; who logs waits then
 	flushPatience = time.Second // how long the end of the process waits for such a reader
 )
 
-// logWriter writes log lines behind those who log, as many at once as have come while it wrote: under load a system call for
-// each line would cost as much as the rest of a small request. No line waits for another to come.
+// logWriter writes log lines behind those who log: the first at once, and those that come within writePause after it together.
+// Under load a system call for each line, and the wake-ups around it, would cost as much as the rest of a small request.
 type logWriter struct {
 	w io.Writer
 
@@ -61,12 +61,12 @@ func (l *logWriter) flush(patience time.Duration) {
 
 func (l *logWriter) drain() {
 	for {
-		runtime.Gosched() // whoever is about to log comes first, and shares the write
 		batch := l.take()
 		if batch == nil {
 			return
 		}
 		_, _ = l.w.Write(batch) // a log that cannot be written cannot be complained of
+		time.Sleep(writePause)
 		l.mu.Lock()
 		l.spare = batch[:0]
 		l.mu.Unlock()
