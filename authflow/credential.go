@@ -25,6 +25,12 @@ func NewCredential(slot tokenstore.Slot, header string) Credential {
 	return Credential{slot, &snapshot{header: header, packed: tokenstore.Pack(rec)}}
 }
 
+// SameGrant reports whether two credentials belong to one connection and one consent: a refresh does not change that, a
+// reconnect does.
+func (c Credential) SameGrant(other Credential) bool {
+	return c.Slot == other.Slot && c.snap.record().Grant == other.snap.record().Grant
+}
+
 // Header returns the ready value to inject, such as "Bearer …". It is a secret.
 func (c Credential) Header() string { return c.snap.header }
 
