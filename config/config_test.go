@@ -44,6 +44,9 @@ func TestWhatIsLeftOutHasItsDefault(t *testing.T) {
 			DialTimeout:           10 * time.Second,
 			ResponseHeaderTimeout: time.Minute,
 			DefaultTokenLifetime:  time.Hour,
+			WebSocketIdle:         10 * time.Minute,
+			WebSocketLifetime:     12 * time.Hour,
+			WebSockets:            1000,
 		}},
 	}, cfg)
 	require.Equal(t, []string{"testdata/minimal.yaml"}, cfg.Files())
@@ -134,6 +137,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 			DialTimeout:              time.Second,
 			ResponseHeaderTimeout:    2 * time.Second,
 			TokenTimeout:             3 * time.Second,
+			WebSocketIdle:            4 * time.Minute,
+			WebSocketLifetime:        5 * time.Hour,
+			WebSockets:               6,
 			DefaultTokenLifetime:     30 * time.Minute,
 			RefreshTokenIdleLifetime: 90 * 24 * time.Hour,
 			AccessTokenDiesOnRefresh: true,

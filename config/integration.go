@@ -65,6 +65,10 @@ type Integration struct {
 	ResponseHeaderTimeout time.Duration // default 60 s
 	TokenTimeout          time.Duration // default 0: by refresh class
 
+	WebSocketIdle     time.Duration // default 10 min: no byte in either direction
+	WebSocketLifetime time.Duration // default 12 h
+	WebSockets        int           // open at a time; default 1000
+
 	DefaultTokenLifetime     time.Duration // default 1 h
 	RefreshTokenIdleLifetime time.Duration // default 0: unknown
 	RefreshGrace             time.Duration // rotating: a used refresh token stays usable for so long; default 30 s; 0 otherwise
@@ -187,7 +191,6 @@ func (in *Integration) readTraffic(o *object) {
 	in.ReplayBodyLimit = 64 << 10
 	set(o.at("replay_body_limit"), &in.ReplayBodyLimit, size)
 	set(o.at("max_body"), &in.MaxBody, size)
-	in.Limits = readLimits(o.at("limits"))
 }
 
 func (in *Integration) readTimes(o *object) {
@@ -196,7 +199,11 @@ func (in *Integration) readTimes(o *object) {
 	set(timeouts.at("dial"), &in.DialTimeout, span)
 	set(timeouts.at("response_header"), &in.ResponseHeaderTimeout, span)
 	set(timeouts.at("token"), &in.TokenTimeout, span)
+	limits, _ := o.at("limits").object()
+	in.Limits = readLimits(limits)
+	in.readWebSocket(timeouts, limits)
 	timeouts.close()
+	limits.close()
 	set(o.at("default_token_lifetime"), &in.DefaultTokenLifetime, span)
 	set(o.at("refresh_token_idle_lifetime"), &in.RefreshTokenIdleLifetime, span)
 	grace := o.at("refresh_grace")

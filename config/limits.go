@@ -35,7 +35,7 @@ func perSecond(s string) (float64, error) {
 	return 0, errors.New("must be a number of requests per second from 0.001 to 1000000, such as 50 or 0.5")
 }
 
-// count is a number of requests, at least one.
+// count is a number of requests or tunnels, at least one.
 func count(s string) (int, error) {
 	if n, err := strconv.ParseUint(s, 10, 32); err == nil && 0 < n && n <= maxCount {
 		return int(n), nil
@@ -43,14 +43,13 @@ func count(s string) (int, error) {
 	return 0, errors.New("must be a whole number from 1 to 1000000")
 }
 
-func readLimits(n node) Limits {
+// readLimits leaves it to the caller to close o.
+func readLimits(o *object) Limits {
 	l := Limits{UpstreamRetryAfter: true}
-	o, _ := n.object()
 	l.PerOrg = readQuota(o.at("per_org"))
 	l.PerCaller = readQuota(o.at("per_caller"))
 	set(o.at("concurrent"), &l.Concurrent, count)
 	setBool(o.at("upstream_retry_after"), &l.UpstreamRetryAfter)
-	o.close()
 	return l
 }
 
