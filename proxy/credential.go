@@ -81,6 +81,9 @@ func (x *exchange) outgoing(in *http.Request, cred authflow.Credential) (*http.R
 		return nil, err
 	}
 	x.upstream, x.secret, x.connection = t, secret, connectionOf(cred)
+	if x.tunnel != nil {
+		x.tunnel.cred = cred
+	}
 	return out, nil
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 )
 
@@ -40,7 +41,9 @@ func (x *exchange) report() {
 	if failures := m.failures[x.code]; failures != nil {
 		failures.Inc()
 	}
-	m.duration.Observe(took.Seconds())
+	if x.status != http.StatusSwitchingProtocols { // a tunnel's hours say nothing of how fast answers are
+		m.duration.Observe(took.Seconds())
+	}
 	m.all.inFlight.Dec()
 	if !x.proxy.logRequests {
 		return

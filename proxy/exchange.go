@@ -45,6 +45,7 @@ type state struct {
 	websocket bool
 	entered   bool // it is counted as one under way
 	held      held
+	tunnel    *tunnel // nil: it asks for none
 
 	body     *replayBody // nil: there is none
 	upstream *target     // the one that the request went to last
@@ -81,6 +82,9 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request) {
 func (x *exchange) end() {
 	x.leave()
 	x.report()
+	if x.tunnel != nil {
+		x.endTunnel()
+	}
 	x.state = state{}
 	x.proxy.exchanges.Put(x)
 }
@@ -140,11 +144,14 @@ func (x *exchange) admit() error {
 		return fail(codeBodyTooLarge, "")
 	}
 	// A handshake has no body (RFC 6455 section 4.1): what follows one is the tunnel's.
-	x.websocket = asked && x.route.WebSocket && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.ContentLength == 0
+	x.websocket = asked && !x.api && x.route.WebSocket && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.ContentLength == 0
 	if asked && !x.websocket {
 		r.Header.Del("Upgrade")
 	}
-	return x.limit()
+	if err := x.limit(); err != nil || !x.websocket {
+		return err
+	}
+	return x.reserve()
 }
 
 // findRoute matches the Host first, for the integrations that are reached by theirs, then the path. What is below /_bifrost is
@@ -185,6 +192,10 @@ func (x *exchange) identify() error {
 
 // forward hands the request to httputil.
 func (x *exchange) forward() {
+	if x.tunnel != nil {
+		x.forwardTunnel()
+		return
+	}
 	if x.r.ContentLength == 0 || x.r.ProtoMajor != 1 {
 		x.rp.ServeHTTP(x.w, x.r)
 		return
@@ -212,8 +223,8 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 	if res.StatusCode < 100 {
 		return fail(codeUnreachable, "The upstream's answer has no valid status.") // net/http reads such an answer, and panics on writing it
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols && (!x.websocket || !strings.EqualFold(res.Header.Get("Upgrade"), "websocket")) {
-		return fail(codeUnreachable, "The upstream switched to a protocol that was not asked for.")
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return x.switchProtocols(res)
 	}
 	x.status, x.byUpstream = res.StatusCode, true
 	x.heed(res)
@@ -229,6 +240,10 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 }
 
 func (x *exchange) handleError(_ http.ResponseWriter, _ *http.Request, err error) {
+	if x.tunnel.hijacked() { // the 101 could not be written: there is nobody to answer
+		x.failed(&failure{code: codeClientGone, cause: err})
+		return
+	}
 	x.keepOrClose(true)
 	x.answer(failureOf(x.r.Context(), err))
 }

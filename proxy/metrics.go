@@ -35,7 +35,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"integration", "reason"}),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "bifrost_request_duration_seconds",
-			Help:    "Time from a request's headers to the end of its answer.",
+			Help:    "Time from a request's headers to the end of its answer. WebSocket tunnels are left out.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"integration"}),
 		inFlight: f.NewGauge(prometheus.GaugeOpts{

@@ -50,6 +50,7 @@ type Config struct {
 	Log         *slog.Logger                      // nil: discards
 	LogRequests bool                              // one line per request
 	Metrics     *Metrics                          // nil: counts for nobody. Shared by the Proxies that follow one another on a reload
+	Tunnels     *Tunnels                          // nil: its own. Shared likewise
 
 	MaxConcurrent int    // requests under way in the whole process, whatever they ask for; beyond it they are answered 503. 0: unlimited
 	Usage         *Usage // nil: nothing is used yet. Shared by the Proxies that follow one another on a reload
@@ -80,7 +81,10 @@ type Route struct {
 	// through the proxy: they do not bind what such a caller does with it.
 	ExposeToken bool
 
-	WebSocket bool
+	WebSocket         bool
+	WebSocketIdle     time.Duration // no byte in either direction; default 10 min
+	WebSocketLifetime time.Duration // default 12 h
+	MaxWebSockets     int           // open at a time, with the other Proxies of the same Tunnels; default 1000
 
 	// RewriteLinks makes the JSON strings of an answer that begin with an absolute URL of the upstream lead back to the proxy,
 	// and every header whose whole value is one; Location, Content-Location and Link always do. It is done while the body
@@ -138,6 +142,7 @@ type Proxy struct {
 	errorLog    *log.Logger // httputil's, at debug level
 	logRequests bool
 	metrics     *Metrics
+	tunnels     *Tunnels
 	unrouted    *routeMetrics
 	buffers     buffers
 	exchanges   sync.Pool
@@ -175,6 +180,9 @@ func New(cfg Config) (*Proxy, error) {
 	p.errorLog = slog.NewLogLogger(p.log.Handler(), slog.LevelDebug)
 	if p.metrics == nil {
 		p.metrics = NewMetrics(nil)
+	}
+	if p.tunnels = cfg.Tunnels; p.tunnels == nil {
+		p.tunnels = NewTunnels(nil)
 	}
 	p.unrouted = p.metrics.route("")
 	p.exchanges.New = func() any { return newExchange(p) }

@@ -24,16 +24,25 @@ const callerKey = "CANARY-caller-key"
 // fakeBroker answers with funcs; without them every org has a token of its own that names it.
 type fakeBroker struct {
 	token   func(context.Context, tokenstore.Slot) (authflow.Credential, error)
+	later   atomic.Pointer[func(context.Context, tokenstore.Slot) (authflow.Credential, error)] // instead of token; see answer
 	replace func(context.Context, authflow.Credential) (authflow.Credential, error)
 	asked   atomic.Int64
 }
 
 func (b *fakeBroker) Token(ctx context.Context, slot tokenstore.Slot) (authflow.Credential, error) {
 	b.asked.Add(1)
+	if later := b.later.Load(); later != nil {
+		return (*later)(ctx, slot)
+	}
 	if b.token != nil {
 		return b.token(ctx, slot)
 	}
 	return authflow.NewCredential(slot, tokenOf(slot.Org)), nil
+}
+
+// answer changes what Token returns while requests are under way.
+func (b *fakeBroker) answer(token func(context.Context, tokenstore.Slot) (authflow.Credential, error)) {
+	b.later.Store(&token)
 }
 
 func (b *fakeBroker) Replace(ctx context.Context, rejected authflow.Credential) (authflow.Credential, error) {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -73,6 +74,9 @@ func newRoute(cfg Route) (*route, error) {
 	if cfg.ReplayBodyLimit == 0 {
 		cfg.ReplayBodyLimit = 64 << 10
 	}
+	cfg.WebSocketIdle = cmp.Or(cfg.WebSocketIdle, defaultIdle)
+	cfg.WebSocketLifetime = cmp.Or(cfg.WebSocketLifetime, defaultLife)
+	cfg.MaxWebSockets = cmp.Or(cfg.MaxWebSockets, defaultTunnels)
 	rt := &route{Route: cfg, transport: newTransport(cfg), onlyOrgs: setOf(cfg.OnlyOrgs), ownTargets: setOf(cfg.OwnTargets)}
 	var err error
 	if rt.allow, err = parseRules(cfg.Allow); err != nil {

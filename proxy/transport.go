@@ -73,6 +73,9 @@ func (d dialer) secure(ctx context.Context, network, addr string) (net.Conn, err
 	}
 	cfg := d.tls.Clone()
 	cfg.ServerName = host
+	if ctx.Value(http1Only{}) != nil {
+		cfg.NextProtos = []string{"http/1.1"}
+	}
 	secured := tls.Client(conn, cfg)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = conn.Close() // the handshake's error says more
