@@ -22,8 +22,9 @@ type process struct {
 	log      *slog.Logger
 	level    *slog.LevelVar
 	registry *prometheus.Registry
-	requests *proxy.Metrics // outlive every Proxy
-	usage    proxy.Usage    // likewise
+	requests *proxy.Metrics // outlive every Proxy, as do
+	tunnels  *proxy.Tunnels
+	usage    proxy.Usage
 	reloads  reloadMetrics
 
 	listeners listeners
@@ -42,6 +43,7 @@ type process struct {
 func start(ctx context.Context, cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (_ *process, err error) {
 	p := &process{log: log, level: level, registry: newRegistry(), failed: make(chan error, 3)}
 	p.requests = proxy.NewMetrics(p.registry)
+	p.tunnels = proxy.NewTunnels(p.registry)
 	p.reloads = newReloadMetrics(p.registry)
 	p.config.Store(cfg)
 
@@ -103,7 +105,9 @@ type handlers struct {
 
 // handlers makes the handlers of all three listeners without installing them: either all are usable or none is installed.
 func (p *process) handlers(cfg *config.Config) (handlers, error) {
-	px, err := proxy.New(proxyConfig(cfg, p.broker, p.requests, &p.usage, p.log))
+	traffic := proxyConfig(cfg, p.broker, p.requests, &p.usage, p.log)
+	traffic.Tunnels = p.tunnels
+	px, err := proxy.New(traffic)
 	if err != nil {
 		return handlers{}, err
 	}
@@ -123,6 +127,7 @@ func (p *process) install(h handlers) {
 		_ = p.proxy.Close() // idle connections only
 	}
 	p.proxy = h.proxy
+	p.tunnels.Follow(p.proxy)
 }
 
 // authHandler parts the consent flow from the screen and the API, which answers 404 to what is neither.

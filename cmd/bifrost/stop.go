@@ -25,8 +25,13 @@ func (p *process) stop(ctx context.Context) error {
 	p.ready.Store(false)
 	p.log.Info("bifrost is stopping", "drain_delay", cfg.Proxy.DrainDelay.String(), "drain_timeout", cfg.Proxy.DrainTimeout.String())
 	pause(ctx, cfg.Proxy.DrainDelay)
+	patience, cancel := context.WithTimeout(ctx, cfg.Proxy.DrainTimeout)
+	defer cancel()
 	if err := p.listeners.proxy.stop(ctx, cfg.Proxy.DrainTimeout); err != nil {
 		p.log.Warn("requests were cut at the end of proxy.drain_timeout", "error", err)
+	}
+	if cut := p.tunnels.Drain(patience); cut > 0 { // the server has let go of them
+		p.log.Warn("tunnels were cut at the end of proxy.drain_timeout", "tunnels", cut)
 	}
 	_ = p.proxy.Close() // idle connections only
 

@@ -148,6 +148,9 @@ func route(in *config.Integration) proxy.Route {
 		ReplayBodyLimit:       in.ReplayBodyLimit,
 		DialTimeout:           in.DialTimeout,
 		ResponseHeaderTimeout: in.ResponseHeaderTimeout,
+		WebSocketIdle:         in.WebSocketIdle,
+		WebSocketLifetime:     in.WebSocketLifetime,
+		MaxWebSockets:         in.WebSockets,
 		AllowPrivate:          in.AllowPrivate,
 		Limits:                limits(in.Limits),
 	}
