@@ -88,7 +88,6 @@ func (x *exchange) switchProtocols(res *http.Response) error {
 	x.status, x.byUpstream = res.StatusCode, true
 	filterResponse(res.Header)
 	switchedHeader(res.Header)
-	res.TransferEncoding, res.Trailer = nil, nil // httputil would write them out
 	x.setOwnHeaders(x.w.Header())
 	x.tunnel.upstream = body
 	res.Body = upstreamEnd{body, x.tunnel}

@@ -117,6 +117,24 @@ func (b *bench) closedBecause(t *testing.T, why reason) {
 }
 
 // upright is a tunnel of its own between two pipes.
+func TestAHandshakeHoldsAPlaceUntilItIsRefused(t *testing.T) {
+	arrived, release := make(chan struct{}), make(chan struct{})
+	b := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		w.WriteHeader(http.StatusForbidden)
+	}, websockets(func(r *Route) { r.MaxWebSockets = 1 }))
+	for range 2 {
+		refused := make(chan int, 1)
+		go func() { refused <- b.raw(t, handshake).StatusCode }()
+		<-arrived
+		require.Equal(t, 503, b.raw(t, handshake).StatusCode)
+		release <- struct{}{}
+		require.Equal(t, 403, <-refused, "the upstream's word passes")
+	}
+	require.Zero(t, testutil.CollectAndCount(b.proxy.tunnels.closed), "none was open")
+}
+
 func TestATunnelEndsWithEitherSide(t *testing.T) {
 	abrupt := func(t *testing.T, e end) {
 		require.NoError(t, e.Conn.(*net.TCPConn).SetLinger(0))

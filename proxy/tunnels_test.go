@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
@@ -133,24 +132,6 @@ func TestTunnelsOverTheCapAreRefusedBeforeTheUpstreamIsAsked(t *testing.T) {
 	second.echoes(t)
 }
 
-func TestAHandshakeHoldsAPlaceUntilItIsRefused(t *testing.T) {
-	arrived, release := make(chan struct{}), make(chan struct{})
-	b := start(t, func(w http.ResponseWriter, _ *http.Request) {
-		arrived <- struct{}{}
-		<-release
-		w.WriteHeader(http.StatusForbidden)
-	}, websockets(func(r *Route) { r.MaxWebSockets = 1 }))
-	for range 2 {
-		refused := make(chan int, 1)
-		go func() { refused <- b.raw(t, handshake).StatusCode }()
-		<-arrived
-		require.Equal(t, 503, b.raw(t, handshake).StatusCode)
-		release <- struct{}{}
-		require.Equal(t, 403, <-refused, "the upstream's word passes")
-	}
-	require.Zero(t, testutil.CollectAndCount(b.proxy.tunnels.closed), "none was open")
-}
-
 func (b *bench) full(t *testing.T, ends <-chan end) (caller, far end) {
 	t.Helper()
 	caller, far = b.tunnel(t), <-ends
@@ -182,6 +163,18 @@ func TestATunnelThatIsStuckBothWaysIsCut(t *testing.T) {
 	b.closedBecause(t, byDrain)
 	caller.ended(t)
 	far.ended(t)
+}
+
+// The caller has said all that it will, and waits for an upstream that says nothing.
+func TestATunnelThatIsHalfOverIsCut(t *testing.T) {
+	leavesNothing(t)
+	upstream, ends := switching(t, switched)
+	b := start(t, nil, websockets(func(r *Route) { r.WebSocketIdle = 100 * time.Millisecond }), upstream)
+	caller, far := b.tunnel(t), <-ends
+	require.NoError(t, caller.Conn.(*net.TCPConn).CloseWrite())
+	caller.ended(t)
+	far.ended(t)
+	b.closedBecause(t, byIdle)
 }
 
 func TestATunnelSaysNothingOfHowFastAnswersAre(t *testing.T) {
