@@ -18,7 +18,9 @@ import (
 func TestWhatIsLeftOutHasItsDefault(t *testing.T) {
 	cfg := load(t, "testdata/minimal.yaml")
 	requireSame(t, &config.Config{
-		Proxy: config.Proxy{Listen: "127.0.0.1:8080", MaxConcurrent: 20_000, DrainTimeout: 25 * time.Second},
+		Proxy: config.Proxy{
+			Listen: "127.0.0.1:8080", MaxConcurrent: 20_000, DrainTimeout: 25 * time.Second, BodyIdle: time.Minute, WriteIdle: 10 * time.Minute,
+		},
 		Auth:  config.Auth{Listen: "127.0.0.1:8081", PublicURL: "http://127.0.0.1:8081"},
 		Ops:   config.Ops{Listen: "127.0.0.1:8082"},
 		Store: config.Store{File: "./bifrost.db"},
@@ -70,6 +72,8 @@ func TestEveryKeyIsRead(t *testing.T) {
 			MaxConcurrent:     500,
 			DrainDelay:        5 * time.Second,
 			DrainTimeout:      time.Minute,
+			BodyIdle:          20 * time.Second,
+			WriteIdle:         5 * time.Minute,
 		},
 		Auth: config.Auth{
 			Listen:    "[::1]:9081",

@@ -19,6 +19,8 @@ type Proxy struct {
 	MaxConcurrent     int           // requests under way; default 20,000
 	DrainDelay        time.Duration // default 0
 	DrainTimeout      time.Duration // default 25 s
+	BodyIdle          time.Duration // of a caller that sends nothing of its request's body; default 60 s
+	WriteIdle         time.Duration // of a caller that takes nothing of its answer; default 10 min
 	TLS               *TLS          // nil: plain HTTP
 }
 
@@ -49,7 +51,9 @@ const (
 
 func readProxy(n, callers node) Proxy {
 	o, _ := n.object()
-	p := Proxy{Listen: proxyListen, MaxConcurrent: 20_000, DrainTimeout: 25 * time.Second}
+	p := Proxy{
+		Listen: proxyListen, MaxConcurrent: 20_000, DrainTimeout: 25 * time.Second, BodyIdle: time.Minute, WriteIdle: 10 * time.Minute,
+	}
 	listen := o.at("listen")
 	set(listen, &p.Listen, listenAddress)
 	set(o.at("public_url"), &p.PublicURL, publicURL)
@@ -58,6 +62,10 @@ func readProxy(n, callers node) Proxy {
 	set(o.at("max_concurrent"), &p.MaxConcurrent, count)
 	set(o.at("drain_delay"), &p.DrainDelay, duration)
 	set(o.at("drain_timeout"), &p.DrainTimeout, span)
+	timeouts, _ := o.at("timeouts").object()
+	set(timeouts.at("body_idle"), &p.BodyIdle, span)
+	set(timeouts.at("write_idle"), &p.WriteIdle, span)
+	timeouts.close()
 	p.TLS = readTLS(o.at("tls"))
 	if !loopbackAddress(p.Listen) && !callers.lists() && !p.TrustNetwork {
 		listen.problem("is not a loopback address: whoever reaches it could be any org; add callers, or proxy.trust_network: true if the network itself keeps others out")

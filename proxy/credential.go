@@ -110,9 +110,9 @@ func (x *exchange) prepareBody(in *http.Request) {
 	if in.Body == nil {
 		return
 	}
-	src := in.Body
+	src := x.watchBody(in.Body)
 	if x.route.MaxBody > 0 {
-		src = http.MaxBytesReader(nil, src, x.route.MaxBody) // the transport reads it, and must not touch x.w
+		src = http.MaxBytesReader(nil, io.NopCloser(src), x.route.MaxBody) // the transport reads it, and must not touch x.w
 	}
 	x.body = newReplayBody(src, in.ContentLength, x.route.ReplayBodyLimit)
 }

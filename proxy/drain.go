@@ -43,7 +43,7 @@ func (x *exchange) drain(rc *http.ResponseController) {
 	_ = rc.Flush() // the answer is complete: the caller need not wait for us
 	if x.w.Header().Get("Connection") == "close" {
 		// The server ends the answer, reads on and closes. It takes deadlines away that are set before.
-		time.AfterFunc(drainTime, func() { _ = rc.SetReadDeadline(time.Unix(1, 0)) }) // it may have ended by itself
+		time.AfterFunc(drainTime, func() { _ = rc.SetReadDeadline(past) }) // it may have ended by itself
 		return
 	}
 	_ = rc.SetReadDeadline(time.Now().Add(drainTime)) // not supported outside of net/http's server

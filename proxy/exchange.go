@@ -48,8 +48,10 @@ type state struct {
 	tunnel    *tunnel // nil: it asks for none
 
 	body     *replayBody // nil: there is none
+	bodyIdle *idle       // watches its reading; nil: nobody does
 	upstream *target     // the one that the request went to last
 	secret   string      // the credential that it went with
+	whole    bool        // the answer was passed on to its end
 }
 
 // newExchange makes an exchange for p's pool.
@@ -81,6 +83,9 @@ func (x *exchange) begin(w http.ResponseWriter, r *http.Request) {
 // end reports, and gives the exchange back.
 func (x *exchange) end() {
 	x.leave()
+	if x.byUpstream && !x.whole && x.tunnel == nil && x.r.Context().Err() != nil {
+		x.code = codeClientGone // in the middle of the answer
+	}
 	x.report()
 	if x.tunnel != nil {
 		x.endTunnel()
@@ -196,7 +201,11 @@ func (x *exchange) forward() {
 		x.forwardTunnel()
 		return
 	}
-	if x.r.ContentLength == 0 || x.r.ProtoMajor != 1 {
+	if x.r.ProtoMajor != 1 {
+		x.forwardStream()
+		return
+	}
+	if x.r.ContentLength == 0 {
 		x.rp.ServeHTTP(x.w, x.r)
 		return
 	}
@@ -206,13 +215,15 @@ func (x *exchange) forward() {
 	_ = rc.EnableFullDuplex() // not supported outside of net/http's server, where it is not needed
 	body, whole := x.r.Body, false
 	defer func() {
+		x.bodyIdle.stop()
 		if !whole { // net/http would go on reading before it closes the connection, for as long as the caller likes
-			_ = rc.SetReadDeadline(time.Unix(1, 0)) // where there is none, nothing is read on
-			_ = body.Close()                        // the connection ends with it
+			_ = rc.SetReadDeadline(past) // where there is none, nothing is read on
+			_ = body.Close()             // the connection ends with it
 		}
 	}()
 	x.r.Body = io.NopCloser(body) // httputil's Close would wait for the caller's next bytes before the answer goes out
 	x.rp.ServeHTTP(x.w, x.r)
+	x.bodyIdle.stop() // before drain has a deadline of its own
 	x.drain(rc)
 	whole = true
 }
@@ -226,6 +237,7 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 	if res.StatusCode == http.StatusSwitchingProtocols {
 		return x.switchProtocols(res)
 	}
+	x.bodyIdle.stop()
 	x.status, x.byUpstream = res.StatusCode, true
 	x.heed(res)
 	if _, typed := res.Header["Content-Type"]; !typed {

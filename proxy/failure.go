@@ -242,6 +242,7 @@ func (x *exchange) writeJSON(contentType string, v any) {
 	h.Set("Cache-Control", "no-store")
 	x.w.WriteHeader(x.status)
 	_, _ = x.w.Write(body) // a caller who is gone is no failure of ours
+	x.limitRest()
 }
 
 // retryAfter formats whole seconds, rounded up (RFC 9110 section 10.2.3).

@@ -7,6 +7,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -44,6 +45,12 @@ type Config struct {
 	// loopback, PublicURL's or a route's, and must not come from a foreign web page (Sec-Fetch-Site: cross-site). Without
 	// Callers and without Open the network is trusted.
 	Open bool
+
+	// BodyIdle is how long a caller may keep a read of its request's body waiting, before the upstream begins to answer; default
+	// a minute. WriteIdle is how long a stream of HTTP/2 may keep a write of its answer waiting; default ten minutes. Whoever
+	// sends or takes a little at a time is not touched. HTTP/1 has no streams: its connections are the listener's to watch.
+	// Negative: for ever.
+	BodyIdle, WriteIdle time.Duration
 
 	PublicURL   string                            // as callers see the proxy, without trailing slash; empty: the request's own
 	ConnectURL  func(slot tokenstore.Slot) string // nil: failures carry no connect_url
@@ -143,6 +150,8 @@ type Proxy struct {
 	logRequests bool
 	metrics     *Metrics
 	tunnels     *Tunnels
+	bodyIdle    time.Duration // 0 or less: no limit
+	writeIdle   time.Duration
 	unrouted    *routeMetrics
 	buffers     buffers
 	exchanges   sync.Pool
@@ -167,6 +176,8 @@ func New(cfg Config) (*Proxy, error) {
 		log:         cfg.Log,
 		logRequests: cfg.LogRequests && cfg.Log != nil,
 		metrics:     cfg.Metrics,
+		bodyIdle:    cmp.Or(cfg.BodyIdle, defaultBodyIdle),
+		writeIdle:   cmp.Or(cfg.WriteIdle, defaultWriteIdle),
 
 		maxConcurrent: int64(cfg.MaxConcurrent),
 		usage:         cfg.Usage,
@@ -262,4 +273,5 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x.forward()
+	x.whole = true
 }

@@ -29,6 +29,7 @@ type listener struct {
 	name    string
 	scheme  string // http or https
 	socket  net.Listener
+	steady  *steady // underneath
 	server  *http.Server
 	handler *swap
 }
@@ -62,9 +63,10 @@ func bind(name, addr string, files *config.TLS, log *slog.Logger) (*listener, er
 	if err != nil {
 		return nil, fmt.Errorf("%s.listen: %w", name, err)
 	}
-	l.socket = socket
+	l.steady = &steady{Listener: socket}
+	l.socket = l.steady
 	if files != nil {
-		l.socket = tls.NewListener(socket, l.server.TLSConfig)
+		l.socket = tls.NewListener(l.steady, l.server.TLSConfig)
 	}
 	return l, nil
 }
@@ -104,6 +106,7 @@ func bindAll(cfg *config.Config, log *slog.Logger) (l listeners, err error) {
 	if l.proxy, err = bind("proxy", cfg.Proxy.Listen, cfg.Proxy.TLS, log); err != nil {
 		return l, err
 	}
+	l.proxy.steady.limit.Store(int64(cfg.Proxy.WriteIdle))
 	l.proxy.server.DisableGeneralOptionsHandler = true // OPTIONS * is the proxy's to refuse
 	if l.auth, err = bind("auth", cfg.Auth.Listen, cfg.Auth.TLS, log); err != nil {
 		return l, err

@@ -59,6 +59,7 @@ func (r *reloader) apply(cfg *config.Config, asked bool) error {
 	}
 	p.config.Store(pinned)
 	p.level.Set(logLevel(pinned.Log))
+	p.listeners.proxy.steady.limit.Store(int64(pinned.Proxy.WriteIdle))
 	p.install(h)
 	p.reloads.succeeded()
 	r.loaded = cfg

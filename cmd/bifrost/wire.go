@@ -106,6 +106,8 @@ func proxyConfig(cfg *config.Config, broker proxy.Broker, metrics *proxy.Metrics
 	out := proxy.Config{
 		Broker:      broker,
 		Open:        len(cfg.Callers) == 0 && (loopback(cfg.Proxy.Listen) || !cfg.Proxy.TrustNetwork),
+		BodyIdle:    cfg.Proxy.BodyIdle,
+		WriteIdle:   cfg.Proxy.WriteIdle,
 		PublicURL:   cfg.Proxy.PublicURL,
 		Log:         log,
 		LogRequests: cfg.Log.Requests,
