@@ -6,7 +6,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 E2E := cmd/bifrost/e2e
 
-.PHONY: build test outage chaos fuzz guards check simulate image demo deps-test deps-check deps-image
+.PHONY: build test outage chaos soak fuzz guards check simulate image demo deps-test deps-check deps-image
 
 build: ## the binary, ./bifrost
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o bifrost ./cmd/bifrost
@@ -27,6 +27,9 @@ CHAOS ?= 2m
 chaos: ## three replicas while everything fails that can, and the verdict on every connection lost
 	@.ci/need redis-server:redis-server
 	go test ./$(E2E) -run '^TestChaos$$' -count=1 -v -timeout 30m -chaos=$(CHAOS)
+
+soak: ## hundreds of transfers, ten thousand idle streams and a million requests that are answered early, with the numbers
+	go test ./$(E2E) -run 'TestMemory|TestIdleStreams|TestAnswersAreWhole' -v -count=1 -timeout 1h -soak
 
 EPISODES := 100000
 simulate: ## the refresh protocol under random faults: with those that pass, with answers destroyed, with crashes

@@ -112,7 +112,7 @@ func (b *editedBody) beginRead() bool {
 	}
 	b.reading = true
 	if b.buf == nil {
-		b.buf = b.buffers.Get()
+		b.buf = b.buffers.get(false)
 	}
 	return true
 }
@@ -127,7 +127,7 @@ func (b *editedBody) endRead() {
 // releaseLocked gives the buffer back once nobody uses it.
 func (b *editedBody) releaseLocked() {
 	if b.closed && !b.reading && b.buf != nil {
-		b.buffers.Put(b.buf)
+		b.buffers.put(b.buf)
 		b.buf = nil
 	}
 }

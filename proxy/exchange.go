@@ -52,6 +52,7 @@ type state struct {
 	upstream *target     // the one that the request went to last
 	secret   string      // the credential that it went with
 	whole    bool        // the answer was passed on to its end
+	events   bool        // the answer is a stream of events
 }
 
 // newExchange makes an exchange for p's pool.
@@ -60,7 +61,7 @@ func newExchange(p *Proxy) *exchange {
 	x.rp = httputil.ReverseProxy{
 		Rewrite:        func(*httputil.ProxyRequest) {}, // RoundTrip does it: only there is the upstream known
 		Transport:      x,
-		BufferPool:     &p.buffers,
+		BufferPool:     x,
 		ErrorLog:       p.errorLog,
 		ModifyResponse: x.modifyResponse,
 		ErrorHandler:   x.handleError,
@@ -243,6 +244,7 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 	if _, typed := res.Header["Content-Type"]; !typed {
 		x.w.Header()["Content-Type"] = nil // else net/http would guess one from the body
 	}
+	x.events = isEventStream(res.Header)
 	filterResponse(res.Header)
 	x.rewriteLinks(res.Header)
 	x.setOwnHeaders(x.w.Header())

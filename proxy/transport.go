@@ -6,13 +6,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"time"
 )
 
 const (
-	bufferSize        = 32 << 10 // of one copy from upstream to caller
-	idleConnections   = 512      // per upstream host: fewer than the concurrency would mean new connections all the time
+	idleConnections   = 512 // per upstream host: fewer than the concurrency would mean new connections all the time
 	idleTimeout       = 90 * time.Second
 	maxResponseHeader = 64 << 10
 	continueTimeout   = time.Second
@@ -83,15 +81,3 @@ func (d dialer) secure(ctx context.Context, network, addr string) (net.Conn, err
 	}
 	return secured, nil
 }
-
-// buffers is the httputil.BufferPool of all routes.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() []byte {
-	if buf, ok := b.pool.Get().(*[bufferSize]byte); ok {
-		return buf[:]
-	}
-	return make([]byte, bufferSize)
-}
-
-func (b *buffers) Put(buf []byte) { b.pool.Put((*[bufferSize]byte)(buf)) }
