@@ -3,6 +3,7 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -43,6 +44,7 @@ func (x *exchange) drain(rc *http.ResponseController) {
 	_ = rc.Flush() // the answer is complete: the caller need not wait for us
 	if x.w.Header().Get("Connection") == "close" {
 		// The server ends the answer, reads on and closes. It takes deadlines away that are set before.
+		x.linger()
 		time.AfterFunc(drainTime, func() { _ = rc.SetReadDeadline(past) }) // it may have ended by itself
 		return
 	}
@@ -51,4 +53,12 @@ func (x *exchange) drain(rc *http.ResponseController) {
 		panic(http.ErrAbortHandler) // what follows on this connection is not known to be a request
 	}
 	_ = rc.SetReadDeadline(time.Time{})
+}
+
+// linger has the server wait for half a second between the end of the answer and that of the connection. To close it with bytes
+// unread, or under a caller that still sends, is a reset, which destroys an answer that the caller has not read yet. By itself
+// the server waits only if it knows that it has left something unread, which it does not while the transport reads too; to
+// exceed http.MaxBytesReader's limit is the public way to tell it.
+func (x *exchange) linger() {
+	_, _ = http.MaxBytesReader(x.w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1)) // fails, as it shall
 }

@@ -113,3 +113,27 @@ func TestAHandshakeWithABodyOpensNoTunnel(t *testing.T) {
 		require.NotContains(t, b.last(t).Header, "Upgrade")
 	}
 }
+
+// The upstream has answered and gone; the caller still sends what nobody wants any more. A connection that is closed at once is a
+// reset then, and one answer in a thousand was lost to it.
+func TestACallerThatStillSendsHasTimeToReadItsAnswer(t *testing.T) {
+	for _, head := range []string{"Content-Length: 5\r\n\r\nearly", "Transfer-Encoding: chunked\r\n\r\n5\r\nearly\r\n0\r\n\r\n"} {
+		b := start(t, nil, answersAtOnce(t, "HTTP/1.1 200 OK\r\nConnection: close\r\n"+head))
+		conn, answers := b.dialed(t)
+		_, err := io.WriteString(conn, line("POST", "/graph/x", "Content-Length: 1000000")+"first")
+		require.NoError(t, err)
+		res, err := http.ReadResponse(answers, nil)
+		require.NoError(t, err)
+		got, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.Equal(t, "early", string(got))
+		require.True(t, res.Close)
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for range 20 {
+			<-tick.C
+			_, err = io.WriteString(conn, "more")
+			require.NoError(t, err, "the connection has been reset")
+		}
+	}
+}
