@@ -36,11 +36,18 @@ const taken = math.MaxInt64
 // steadyConn is one connection of steady. A write deadline is set while nothing is written too, and may pass then: it is moved
 // before a Write that it could end, and not with every Write, which would cost more than the clock.
 type steadyConn struct {
-	net.Conn // its ReadFrom is hidden: what it sends would not be seen
+	net.Conn // its ReadFrom is hidden: what it sends would not be seen. Read deadlines are lazy
 	limit    *atomic.Int64
 	until    atomic.Int64 // the write deadline, Unix nanoseconds; 0: none
 	mu       sync.Mutex   // held while until and the deadline change
+	reads    lazyRead
 }
+
+// Read implements [net.Conn].
+func (c *steadyConn) Read(p []byte) (int, error) { return c.reads.read(c.Conn, p) }
+
+// SetReadDeadline implements [net.Conn].
+func (c *steadyConn) SetReadDeadline(t time.Time) error { return c.reads.setReadDeadline(c.Conn, t) }
 
 // Write implements [net.Conn]. It fails with os.ErrDeadlineExceeded after the limit, and at most a half of it later. It tries again
 // at every look, because the system wakes a Write only when a third of the socket's buffer is free: that can be a megabyte, which a

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// lazyRead sets the read deadline of a connection when a Read begins that could need it, and not whenever it is told to: around a
+// small request net/http's server moves the deadline six times, of which a Read sees two, and each costs a lock and a timer. What
+// a Read sees is as if each had been set at once.
+type lazyRead struct {
+	mu      sync.Mutex // guards the fields below; never held while a Read waits
+	wanted  time.Time  // as the connection's user set it; zero: none
+	set     time.Time  // of the connection itself; not after wanted while a Read is under way
+	reading bool
+}
+
+// setReadDeadline is SetReadDeadline of conn, whose every Read must go through read. As in net/http's server, one Read at a time is
+// under way.
+func (l *lazyRead) setReadDeadline(conn net.Conn, t time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wanted = t
+	if !l.reading || !earlier(t, l.set) {
+		return nil // the next Read sets it, or the one under way when it ends too early
+	}
+	l.set = t
+	return conn.SetReadDeadline(t)
+}
+
+// read is conn's Read.
+func (l *lazyRead) read(conn net.Conn, p []byte) (int, error) {
+	l.begin(conn)
+	n, err := conn.Read(p)
+	for errors.Is(err, os.ErrDeadlineExceeded) && n == 0 && l.goOn(conn) {
+		n, err = conn.Read(p)
+	}
+	l.mu.Lock()
+	l.reading = false
+	l.mu.Unlock()
+	return n, err
+}
+
+// begin has the Read to come end no later than is wanted. That it may end earlier costs less than to prevent it.
+func (l *lazyRead) begin(conn net.Conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reading = true
+	if earlier(l.wanted, l.set) {
+		l.set = l.wanted
+		_ = conn.SetReadDeadline(l.set) // of a closed connection, at worst: the Read tells
+	}
+}
+
+// goOn tells whether a Read that has just ended by a deadline did so earlier than is wanted, and prepares the next.
+func (l *lazyRead) goOn(conn net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.wanted.Equal(l.set) {
+		return false
+	}
+	l.set = l.wanted
+	return conn.SetReadDeadline(l.set) == nil
+}
+
+// earlier tells whether a deadline comes before another, or at all where the other is none.
+func earlier(t, other time.Time) bool {
+	return !t.IsZero() && (other.IsZero() || t.Before(other))
+}
