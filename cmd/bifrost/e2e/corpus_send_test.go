@@ -119,18 +119,18 @@ func requireNoTimeout(t *testing.T, err error, what string) {
 // leave has the caller go away once the upstream has the request, and tells what the log says of it.
 func (c *corpus) leave(t *testing.T, conn net.Conn) []string {
 	t.Helper()
-	c.upstream.await(t, func(rs []*rawRequest) bool { return len(rs) > 0 })
-	before := len(c.replica.stderr.String())
+	came := c.upstream.await(t, func(rs []*rawRequest) bool { return len(rs) > 0 })[0]
+	id := slices.IndexFunc(came.head, func(line string) bool { return strings.HasPrefix(line, "X-Request-Id: ") })
+	require.GreaterOrEqual(t, id, 0)
+	logged := regexp.MustCompile(`"request_id":"` + strings.TrimPrefix(came.head[id], "X-Request-Id: ") + `".*("status":[0-9]+,"code":"[a-z_]*")`)
 	require.NoError(t, conn.Close())
-	var found string
+	var found []string
 	require.Eventually(t, func() bool {
-		found = logged.FindString(c.replica.stderr.String()[before:])
-		return found != ""
+		found = logged.FindStringSubmatch(c.replica.stderr.String())
+		return found != nil
 	}, patience, pollTime, "the log says nothing of a caller who left")
-	return []string{"log " + found}
+	return []string{"log " + found[1]}
 }
-
-var logged = regexp.MustCompile(`"status":[0-9]+,"code":"[a-z_]*"`)
 
 // answerLines tell an answer: its status and our code, where whole is set its headers and body too.
 func (c *corpus) answerLines(t *testing.T, res *http.Response, br *bufio.Reader, whole bool) []string {

@@ -52,7 +52,7 @@ func TestCorpus(t *testing.T) {
 	require.Zero(t, c.replica.cmd.ProcessState.ExitCode())
 
 	writeCertificate(t, s.dir)
-	s.replace("{listen: PROXY}", "{listen: PROXY, tls: {cert_file: "+filepath.Join(s.dir, "tls.crt")+", key_file: "+filepath.Join(s.dir, "tls.key")+"}}")
+	s.replace("{listen: PROXY,", "{listen: PROXY, tls: {cert_file: "+filepath.Join(s.dir, "tls.crt")+", key_file: "+filepath.Join(s.dir, "tls.key")+"},")
 	c.start(s)
 	c.replica.proxy = "https://" + c.address
 	c.replay(t, "http2", c.sendFrames)
@@ -63,6 +63,7 @@ func newCorpusSite(t *testing.T, idp *authflowtest.Provider, upstream *rawUpstre
 	t.Helper()
 	s := newSite(t, idp)
 	s.env["ACME"], s.env["NARROW"] = acmeKey, narrowKey
+	s.replace("{listen: PROXY}", "{listen: PROXY, drain_timeout: 1s}")
 	s.replace("callers:", `callers:
   - {name: acme-jobs, key: {env: ACME}, orgs: [acme], integrations: ["*"]}
   - {name: narrow, key: {env: NARROW}, orgs: [acme, globex], integrations: [graph], allow: ["GET /v1.0/users/**", "POST /v1.0/users/*/sendMail"]}`)
