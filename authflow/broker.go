@@ -31,7 +31,7 @@ type Broker struct {
 	ages     ages
 
 	integrations atomic.Pointer[map[string]*managed]
-	conns        sync.Map      // tokenstore.Slot → *conn: the connections in use
+	conns        connTable     // the connections in use
 	missed       chan struct{} // holds one word that the Feed may have missed something: see recheck
 	newcomers    newcomers
 

@@ -22,7 +22,7 @@ func NewCredential(slot tokenstore.Slot, header string) Credential {
 		scheme, access = "", header
 	}
 	rec := &tokenstore.Record{Token: tokenstore.Token{Access: access, Type: scheme}}
-	return Credential{slot, &snapshot{header: header, packed: tokenstore.Pack(rec)}}
+	return Credential{slot, &snapshot{header: [1]string{header}, packed: tokenstore.Pack(rec)}}
 }
 
 // SameGrant reports whether two credentials belong to one connection and one consent: a refresh does not change that, a
@@ -32,7 +32,10 @@ func (c Credential) SameGrant(other Credential) bool {
 }
 
 // Header returns the ready value to inject, such as "Bearer …". It is a secret.
-func (c Credential) Header() string { return c.snap.header }
+func (c Credential) Header() string { return c.snap.header[0] }
+
+// Values returns Header as the values of a header, ready to be shared by every request: do not change them.
+func (c Credential) Values() []string { return c.snap.header[:] }
 
 // Access returns the access token as the provider issued it. It is a secret.
 func (c Credential) Access() string { return c.snap.record().Token.Access }

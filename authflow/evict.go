@@ -3,58 +3,52 @@ package authflow
 import (
 	"sync"
 	"time"
-
-	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 // newcomersMax is how many came to memory last, of which those that turned out not to be connected may stay: a caller may ask
 // for any org that it makes up.
 const newcomersMax = 50_000
 
-// newcomers are the Slots that came to memory last. The zero value is ready.
+// newcomers are those that came to memory last. The zero value is ready.
 type newcomers struct {
-	mu    sync.Mutex // guards what follows; taken when a Slot comes to memory only
-	slots []tokenstore.Slot
-	next  int // the earliest, once slots is full
+	mu   sync.Mutex // guards what follows; taken when a connection comes to memory only
+	list []*conn
+	next int // the earliest, once list is full
 }
 
-// add takes the place of the earliest newcomer once they are full, and returns it.
-func (n *newcomers) add(slot tokenstore.Slot) (early tokenstore.Slot, full bool) {
+// add takes the place of the earliest newcomer once they are full, and returns it; else nil.
+func (n *newcomers) add(c *conn) (early *conn) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.slots) < newcomersMax {
-		n.slots = append(n.slots, slot)
-		return early, false
+	if len(n.list) < newcomersMax {
+		n.list = append(n.list, c)
+		return nil
 	}
-	early, n.slots[n.next] = n.slots[n.next], slot
+	early, n.list[n.next] = n.list[n.next], c
 	n.next = (n.next + 1) % newcomersMax
-	return early, true
+	return early
 }
 
 // dismiss has a connection leave memory that is not one, as far as is known.
-func (b *Broker) dismiss(slot tokenstore.Slot) {
-	v, ok := b.conns.Load(slot)
-	if !ok {
-		return
-	}
-	if c := v.(*conn); c.absent() && !c.busy(time.Now()) {
-		b.conns.CompareAndDelete(slot, v)
+func (b *Broker) dismiss(c *conn) {
+	if c.absent() && !c.busy(time.Now()) {
+		b.conns.remove(c)
 	}
 }
 
 // evict lets connections leave memory that nobody has used for a while. One with a flight stays: it may hold the only copy
 // of a token. So does one that was refreshed lately, by the sweep perhaps: see recheck.
 func (b *Broker) evict(now time.Time) {
-	b.conns.Range(func(slot, v any) bool {
-		c, keep := v.(*conn), keepUsed
+	for c := range b.conns.all() {
+		keep := keepUsed
 		if c.absent() {
 			keep = keepAbsent
 		}
-		if !c.busy(now) && !c.snap.Load().changedSince(now.Add(-lately)) && now.Sub(time.Unix(c.used.Load(), 0)) > keep {
-			b.conns.CompareAndDelete(slot, v)
+		if now.Sub(time.Unix(c.used.Load(), 0)) > keep && !c.busy(now) && !c.snap.Load().changedSince(now.Add(-lately)) {
+			b.conns.remove(c)
 		}
-		return true
-	})
+	}
+	b.conns.compact()
 }
 
 // absent tells whether memory knows of no grant.

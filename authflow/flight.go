@@ -224,7 +224,7 @@ func (b *Broker) settled(f *flight, snap *snapshot) bool {
 	if f.why == refreshDue && snap.in.timing().dangling(snap.record(), now) {
 		return false
 	}
-	return now.Before(snap.soft)
+	return snap.soft.after(now)
 }
 
 // fetch reads the record, for a flight: memory learns it, and nothing older is used.

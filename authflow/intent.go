@@ -40,8 +40,8 @@ func (b *Broker) respectIntent(ctx context.Context, c *conn, m *managed, f *flig
 	if rec.Intent == nil || t.again(rec.Intent.Began, now) || !snap.valid(now) || f.why == refreshByOperator {
 		return false, landed
 	}
-	if !rec.Due.Equal(snap.hard) {
-		if _, err := b.change(ctx, c, m, rec, func(rec *tokenstore.Record) { rec.Due = snap.hard }); err != nil {
+	if hard := snap.hard.time(); !rec.Due.Equal(hard) {
+		if _, err := b.change(ctx, c, m, rec, func(rec *tokenstore.Record) { rec.Due = hard }); err != nil {
 			b.log.Debug("the sweep will look again", "connection", c.slot.String(), "error", err)
 		}
 	}

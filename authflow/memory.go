@@ -41,6 +41,7 @@ type conn struct {
 	slot tokenstore.Slot
 	snap atomic.Pointer[snapshot] // nil: not read yet
 	used atomic.Int64             // unix seconds of the last use by a request
+	gone atomic.Bool              // it has left memory: see connTable
 
 	checked atomic.Int64 // unix nanoseconds of when the store last confirmed snap; 0: not to be believed unasked
 	looked  atomic.Int64 // unix nanoseconds of when a request last looked whether a refresh may begin behind it
@@ -59,40 +60,6 @@ const (
 	doubted = 1       // something may have changed: a read begun earlier is to be repeated at the next use
 	learned = 1 << 32 // memory knows more than a read begun earlier
 )
-
-// snapshot is what is known of a connection at one moment. It is immutable.
-type snapshot struct {
-	in      *Integration
-	packed  tokenstore.Packed // see record; zero: there is no connection
-	plain   bool              // the access token is not in packed: it stands in header, behind "Bearer "
-	header  string            // ready to inject
-	soft    time.Time
-	hard    time.Time
-	foreign bool // the grant was made with another client id or token URL: its refresh token goes nowhere
-	suspect bool // its refresh token may have been used since a copy of the store was made: it waits for an operator
-	renew   bool // a refresh may help, and needs no operator
-}
-
-// valid tells whether there is a token that may be used.
-func (s *snapshot) valid(now time.Time) bool { return s.known() && now.Before(s.hard) }
-
-// known tells whether there is a connection.
-func (s *snapshot) known() bool { return s != nil && !s.packed.IsZero() }
-
-// record unpacks the record, which is the caller's own; nil if there is no connection.
-func (s *snapshot) record() *tokenstore.Record {
-	if !s.known() {
-		return nil
-	}
-	rec := s.packed.Record()
-	if s.plain {
-		rec.Token.Access = s.header[len(bearer):]
-	}
-	return rec
-}
-
-// dueAt tells whether a use at that time starts a refresh.
-func (s *snapshot) dueAt(t time.Time) bool { return s.renew && t.After(s.soft) }
 
 // read is one look at the store that several callers share.
 type read struct {
@@ -162,16 +129,13 @@ func (c *conn) looks(now time.Time) bool {
 }
 
 func (b *Broker) conn(slot tokenstore.Slot) *conn {
-	if c, ok := b.conns.Load(slot); ok {
-		return c.(*conn)
-	}
-	actual, known := b.conns.LoadOrStore(slot, &conn{slot: slot})
-	if !known {
-		if early, full := b.newcomers.add(slot); full {
+	c, isNew := b.conns.loadOrNew(slot)
+	if isNew {
+		if early := b.newcomers.add(c); early != nil {
 			b.dismiss(early)
 		}
 	}
-	return actual.(*conn)
+	return c
 }
 
 func (c *conn) touch(now time.Time) {
@@ -244,33 +208,6 @@ func (b *Broker) fit(c *conn, m *managed, snap *snapshot) *snapshot {
 	fresh := newSnapshot(m.Integration, c.slot, snap.record())
 	c.snap.CompareAndSwap(snap, fresh)
 	return fresh
-}
-
-const bearer = "Bearer "
-
-func newSnapshot(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) *snapshot {
-	s := &snapshot{in: in}
-	if rec == nil {
-		return s
-	}
-	lean := *rec
-	s.soft, s.hard = thresholds(slot, rec.Refreshed, rec.Token.Expiry)
-	if in.Format != nil {
-		s.header = in.Format(rec.Token.Access)
-	} else {
-		// One string for both: access tokens are most of what memory holds.
-		s.header, s.plain = bearer+rec.Token.Access, true
-		lean.Token.Access = ""
-	}
-	s.packed = tokenstore.Pack(&lean)
-	ep, err := in.Resolve(slot.Org)
-	s.foreign = err != nil || rec.Client != fingerprint(in, ep)
-	if s.foreign && in.Flow == ClientCredentials {
-		s.soft = time.Time{} // it can be had for the new client or tenant at once
-	}
-	s.suspect = suspected(in, rec)
-	s.renew = renewable(in, rec) && (!s.foreign || in.Flow == ClientCredentials)
-	return s
 }
 
 // reread starts a look at the store, or joins the one under way.

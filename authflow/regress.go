@@ -65,15 +65,14 @@ func (b *Broker) writeBack(c *conn, m *managed, known, stored *tokenstore.Record
 // anything may have changed, because the Feed was cut off: perhaps by a failover.
 func (b *Broker) changed(slot tokenstore.Slot) {
 	if slot != (tokenstore.Slot{}) {
-		if c, ok := b.conns.Load(slot); ok {
-			c.(*conn).told()
+		if c := b.conns.load(slot); c != nil {
+			c.told()
 		}
 		return
 	}
-	b.conns.Range(func(_, c any) bool {
-		c.(*conn).told()
-		return true
-	})
+	for c := range b.conns.all() {
+		c.told()
+	}
 	select {
 	case b.missed <- struct{}{}:
 	default: // it will be looked at once for both
@@ -104,15 +103,14 @@ func (b *Broker) recheckOnce(ctx context.Context, began time.Time) (done bool) {
 	var group errgroup.Group
 	group.SetLimit(recheckAtOnce)
 	done = true
-	b.conns.Range(func(_, v any) bool {
-		c := v.(*conn)
+	for c := range b.conns.all() {
 		m := b.managed(c.slot.Integration)
 		if m == nil || c.checked.Load() >= began.UnixNano() || !c.snap.Load().changedSince(began.Add(-lately)) {
-			return true
+			continue
 		}
 		done = false // the next round finds out
 		if ctx.Err() != nil || b.health.down(time.Now()) {
-			return false
+			break
 		}
 		group.Go(func() error {
 			select {
@@ -121,8 +119,7 @@ func (b *Broker) recheckOnce(ctx context.Context, began time.Time) (done bool) {
 			}
 			return nil
 		})
-		return true
-	})
+	}
 	_ = group.Wait() // the functions return no error
 	return done
 }

@@ -184,11 +184,10 @@ func statusOf(in *Integration, s *snapshot, now time.Time) Status {
 
 // mintFailure returns why a first token by client credentials did not come, as far as this process knows.
 func (b *Broker) mintFailure(slot tokenstore.Slot) *tokenstore.Failure {
-	v, ok := b.conns.Load(slot)
-	if !ok {
+	c := b.conns.load(slot)
+	if c == nil {
 		return nil
 	}
-	c := v.(*conn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.failure

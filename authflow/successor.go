@@ -11,7 +11,7 @@ import (
 // waits as long as a caller does, and not longer than the old token lasts. A refresh of another replica is not known: if it
 // kills a token in use, the upstream's 401 brings the new one.
 func (b *Broker) successor(ctx context.Context, m *managed, c *conn, snap *snapshot) *snapshot {
-	timer := time.NewTimer(min(callerWait, time.Until(snap.hard)))
+	timer := time.NewTimer(min(callerWait, time.Until(snap.hard.time())))
 	defer timer.Stop()
 	for {
 		f := b.awaited(c)

@@ -109,7 +109,7 @@ func (s *sweeper) sweep(ctx context.Context, all *sync.WaitGroup) {
 		if err != nil || b.breakers.closedFor(ep.TokenURL, now) > 0 || b.breakers.rejectedFor(clientKey(m.Integration, ep), now) > 0 {
 			continue
 		}
-		if v, ok := b.conns.Load(slot); ok && now.Before(v.(*conn).lullUntil()) {
+		if c := b.conns.load(slot); c != nil && now.Before(c.lullUntil()) {
 			continue
 		}
 		ready++

@@ -76,7 +76,7 @@ func (x *exchange) outgoing(in *http.Request, cred authflow.Credential) (*http.R
 	if err != nil {
 		return nil, &failure{code: codeNotConnected, detail: "The upstream's address cannot be made for this org.", cause: err}
 	}
-	out, err := x.upstreamRequest(in, t, secret)
+	out, err := x.upstreamRequest(in, t, cred)
 	if err != nil {
 		return nil, err
 	}

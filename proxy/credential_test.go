@@ -186,6 +186,7 @@ func TestTheNewCredentialDecidesTheTarget(t *testing.T) {
 		r.Target = func(org tokenstore.Org) (Target, error) {
 			return Target{BaseURL: b.upstream.URL + "/" + string(org)}, nil
 		}
+		r.OwnTargets = []tokenstore.Org{"acme"}
 	})
 	b.broker.replace = func(_ context.Context, rejected authflow.Credential) (authflow.Credential, error) {
 		rejected.Slot.Org = tokenstore.Global // the org was disconnected meanwhile

@@ -73,7 +73,7 @@ type Route struct {
 	// org with a credential; the answer is kept as long as the Proxy.
 	Target func(org tokenstore.Org) (Target, error)
 
-	// OwnTargets are the orgs whose Target may differ from the one of Global, which all others share. nil: any org's may.
+	// OwnTargets are the orgs whose Target may differ from the one of Global, which all others share.
 	OwnTargets []tokenstore.Org
 
 	OnlyOrgs []tokenstore.Org // nil: every org. The global connection is not an org

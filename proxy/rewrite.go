@@ -4,13 +4,15 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
 )
 
 // upstreamRequest makes the request to the upstream of cred's connection: its URL from the configuration and the caller's raw
 // path and query, its headers from the caller's that pass and ours. in is left as it is: it never holds a credential. The
 // caller's context replaces httputil's, whose client trace would pass on informational answers that nobody has filtered.
-func (x *exchange) upstreamRequest(in *http.Request, t *target, secret string) (*http.Request, error) {
-	query, err := x.upstreamQuery(secret)
+func (x *exchange) upstreamRequest(in *http.Request, t *target, cred authflow.Credential) (*http.Request, error) {
+	query, err := x.upstreamQuery(cred.Header())
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +27,7 @@ func (x *exchange) upstreamRequest(in *http.Request, t *target, secret string) (
 	out.Trailer = nil
 	out.RequestURI = ""
 	if x.route.Query == "" {
-		out.Header[x.route.Header] = []string{secret}
+		out.Header[x.route.Header] = cred.Values()
 	}
 	if x.body != nil {
 		out.Body = x.body.attempt()

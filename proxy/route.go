@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
+	"sync/atomic"
 
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
@@ -22,12 +22,11 @@ type route struct {
 	Route
 	allow, deny []rule
 	onlyOrgs    map[tokenstore.Org]bool
-	ownTargets  map[tokenstore.Org]bool // nil: any org's may be its own
 	transport   *http.Transport
 	metrics     *routeMetrics
 	limits      *limits
 	usage       *usage
-	targets     sync.Map // tokenstore.Org → *target; as many as there are orgs with one of their own in use
+	targets     map[tokenstore.Org]*atomic.Pointer[target] // of Global and the orgs with one of their own; made on first use
 }
 
 // target is a Target made ready.
@@ -77,7 +76,7 @@ func newRoute(cfg Route) (*route, error) {
 	cfg.WebSocketIdle = cmp.Or(cfg.WebSocketIdle, defaultIdle)
 	cfg.WebSocketLifetime = cmp.Or(cfg.WebSocketLifetime, defaultLife)
 	cfg.MaxWebSockets = cmp.Or(cfg.MaxWebSockets, defaultTunnels)
-	rt := &route{Route: cfg, transport: newTransport(cfg), onlyOrgs: setOf(cfg.OnlyOrgs), ownTargets: setOf(cfg.OwnTargets)}
+	rt := &route{Route: cfg, transport: newTransport(cfg), onlyOrgs: setOf(cfg.OnlyOrgs), targets: newTargets(cfg.OwnTargets)}
 	var err error
 	if rt.allow, err = parseRules(cfg.Allow); err != nil {
 		return nil, err
@@ -87,6 +86,14 @@ func newRoute(cfg Route) (*route, error) {
 	}
 	rt.limits, err = newLimits(cfg.Limits)
 	return rt, err
+}
+
+func newTargets(own []tokenstore.Org) map[tokenstore.Org]*atomic.Pointer[target] {
+	targets := map[tokenstore.Org]*atomic.Pointer[target]{tokenstore.Global: new(atomic.Pointer[target])}
+	for _, org := range own {
+		targets[org] = new(atomic.Pointer[target])
+	}
+	return targets
 }
 
 // setOf returns nil for nil: no list is another thing than an empty one.
@@ -116,11 +123,12 @@ func (rt *route) allows(method, rest string) bool {
 
 // targetOf returns the upstream of the connection whose token is sent.
 func (rt *route) targetOf(org tokenstore.Org) (*target, error) {
-	if rt.ownTargets != nil && !rt.ownTargets[org] {
-		org = tokenstore.Global
+	kept := rt.targets[org]
+	if kept == nil {
+		org, kept = tokenstore.Global, rt.targets[tokenstore.Global]
 	}
-	if known, ok := rt.targets.Load(org); ok {
-		return known.(*target), nil
+	if known := kept.Load(); known != nil {
+		return known, nil
 	}
 	cfg, err := rt.Target(org)
 	if err != nil {
@@ -130,8 +138,8 @@ func (rt *route) targetOf(org tokenstore.Org) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	known, _ := rt.targets.LoadOrStore(org, fresh)
-	return known.(*target), nil
+	kept.Store(fresh) // or another request's, which is the same
+	return fresh, nil
 }
 
 func newTarget(cfg Target, credentialHeader string) (*target, error) {

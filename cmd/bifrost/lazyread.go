@@ -18,6 +18,9 @@ type lazyRead struct {
 	reading bool
 }
 
+// longAgo is later than every deadline that is set to end a Read at once.
+var longAgo = time.Unix(1<<20, 0)
+
 // setReadDeadline is SetReadDeadline of conn, whose every Read must go through read. As in net/http's server, one Read at a time is
 // under way.
 func (l *lazyRead) setReadDeadline(conn net.Conn, t time.Time) error {
@@ -44,12 +47,13 @@ func (l *lazyRead) read(conn net.Conn, p []byte) (int, error) {
 	return n, err
 }
 
-// begin has the Read to come end no later than is wanted. That it may end earlier costs less than to prevent it.
+// begin has the Read to come end no later than is wanted. That it may end earlier costs less than to prevent it, unless it would
+// end at once: net/http's server ends its background Read by a deadline long ago.
 func (l *lazyRead) begin(conn net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reading = true
-	if earlier(l.wanted, l.set) {
+	if earlier(l.wanted, l.set) || l.set.Before(longAgo) && !l.set.IsZero() {
 		l.set = l.wanted
 		_ = conn.SetReadDeadline(l.set) // of a closed connection, at worst: the Read tells
 	}

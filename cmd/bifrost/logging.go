@@ -19,7 +19,7 @@ func newLog(w io.Writer, cfg config.Log) (*slog.Logger, *slog.LevelVar) {
 	if cfg.Format == "text" {
 		return slog.New(slog.NewTextHandler(w, opts)), level
 	}
-	return slog.New(slog.NewJSONHandler(w, opts)), level
+	return slog.New(lines{slog.NewJSONHandler(w, opts), w}), level
 }
 
 func logLevel(cfg config.Log) slog.Level {

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	writePause    = 2 * time.Millisecond
+	writePause    = 10 * time.Millisecond
 	maxUnwritten  = 1 << 20     // bytes of log lines that wait for a slow reader of the log; who logs waits then
 	flushPatience = time.Second // how long the end of the process waits for such a reader
 )

@@ -137,7 +137,6 @@ func route(in *config.Integration) proxy.Route {
 		Prefix:                in.Route,
 		Hosts:                 in.Hosts,
 		Target:                target(in),
-		OwnTargets:            make([]tokenstore.Org, 0, len(in.OrgSettings)), // not nil: the others share the defaults
 		Header:                in.InjectHeader,
 		Query:                 in.InjectQuery,
 		Methods:               in.Methods,
