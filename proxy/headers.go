@@ -19,6 +19,11 @@ var notSent = map[string]bool{
 // notSentPrefixes are the folded beginnings of further ones.
 var notSentPrefixes = [...]string{"x-bifrost-", "x-org-", "x-forwarded-", "x-original-", "proxy-", "sec-", "cf-"}
 
+// usual are names that most requests carry and that pass, unless a target injects them: they need not be folded to know.
+var usual = [...]string{
+	"Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Type", "If-Match", "If-None-Match", "Prefer", "Range", "User-Agent",
+}
+
 // foldName folds the spellings that some upstreams take for one name: letter case, underscores and dots.
 func foldName(name string) string {
 	var buf [64]byte
@@ -41,6 +46,9 @@ func appendFolded(buf []byte, name string) []byte {
 
 // passes reports whether a caller's header goes to this upstream. Hop-by-hop headers have been removed before.
 func (t *target) passes(name string, websocket bool) bool {
+	if t.usual[name] {
+		return true
+	}
 	var buf [64]byte
 	folded := appendFolded(buf[:0], name)
 	if notSent[string(folded)] || t.injected[string(folded)] {
@@ -57,7 +65,7 @@ func (t *target) passes(name string, websocket bool) bool {
 // upstreamHeader makes the headers of a request to t: the caller's that pass, then ours. The values are shared with in, and
 // must not be changed in place.
 func (x *exchange) upstreamHeader(t *target, in http.Header) http.Header {
-	out := make(http.Header, len(in)+len(t.headers)+4)
+	out := make(http.Header, len(in)+len(t.headers)+1) // the caller's key and org stay here, the credential and an id come
 	for name, values := range in {
 		if t.passes(name, x.websocket) {
 			out[name] = values
@@ -79,18 +87,22 @@ func (x *exchange) upstreamHeader(t *target, in http.Header) http.Header {
 	return out
 }
 
-// notReturned are response headers that would act on the caller's side of us: cookies would mix orgs, the others speak for our
-// host, or invite to go round us.
-var notReturned = map[string]bool{
-	"Set-Cookie": true, "Set-Cookie2": true, "Strict-Transport-Security": true, "Alt-Svc": true, "Clear-Site-Data": true,
-	"Public-Key-Pins": true, "Public-Key-Pins-Report-Only": true, "Report-To": true, "Nel": true, "Refresh": true,
-	"X-Request-Id": true, // ours is sent instead
+// returned reports whether a header of an answer is for the caller. The others would act on its side of us: cookies would mix
+// orgs, the rest speak for our host, or invite to go round us.
+func returned(name string) bool {
+	switch name {
+	case "Set-Cookie", "Set-Cookie2", "Strict-Transport-Security", "Alt-Svc", "Clear-Site-Data",
+		"Public-Key-Pins", "Public-Key-Pins-Report-Only", "Report-To", "Nel", "Refresh",
+		"X-Request-Id": // ours is sent instead
+		return false
+	}
+	return !strings.HasPrefix(name, "Access-Control-") && !ourName(name)
 }
 
 // filterResponse removes from an upstream's headers what is not for the caller.
 func filterResponse(h http.Header) {
 	for name := range h {
-		if notReturned[name] || strings.HasPrefix(name, "Access-Control-") || ourName(name) {
+		if !returned(name) {
 			delete(h, name)
 		}
 	}

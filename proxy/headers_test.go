@@ -159,3 +159,17 @@ func TestTheQueryCredentialReplacesTheCallersOwn(t *testing.T) {
 	}
 	require.Len(t, b.requests(), before)
 }
+
+// What is known to pass without a look must pass with one too, and must not when a target sets it.
+func TestUsualHeadersPassUnlessTheyAreInjected(t *testing.T) {
+	plain, err := newTarget(Target{BaseURL: "https://api.example"}, "Authorization")
+	require.NoError(t, err)
+	own, err := newTarget(Target{BaseURL: "https://api.example", Headers: map[string]string{"user_agent": "ours"}}, "Accept")
+	require.NoError(t, err)
+	for _, name := range usual {
+		require.Equal(t, http.CanonicalHeaderKey(name), name, "else it is never found")
+		require.True(t, plain.passes(name, false), name)
+		require.True(t, (&target{injected: plain.injected}).passes(name, false), "%s, folded", name)
+		require.Equal(t, name != "User-Agent" && name != "Accept", own.passes(name, false), name)
+	}
+}

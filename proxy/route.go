@@ -36,6 +36,7 @@ type target struct {
 	base         string // escaped path without trailing slash; may be empty
 	headers      []headerField
 	injected     map[string]bool // folded names of every header that we set: the caller's own are dropped
+	usual        map[string]bool // the names of usual that are not among them
 }
 
 // headerField is a header with a value ready to be shared by every request.
@@ -154,10 +155,16 @@ func newTarget(cfg Target, credentialHeader string) (*target, error) {
 		own:      newOwnURL(u, base),
 		base:     base,
 		injected: map[string]bool{foldName(credentialHeader): true},
+		usual:    make(map[string]bool),
 	}
 	for name, value := range cfg.Headers {
 		t.headers = append(t.headers, headerField{http.CanonicalHeaderKey(name), []string{value}})
 		t.injected[foldName(name)] = true
+	}
+	for _, name := range usual {
+		if !t.injected[foldName(name)] {
+			t.usual[name] = true
+		}
 	}
 	return t, nil
 }
