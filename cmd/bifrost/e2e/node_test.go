@@ -40,7 +40,7 @@ type script struct {
 // startScript runs a script of this folder until the test ends. A script gets its parameters as JSON, in its one argument.
 func startScript(t *testing.T, name string, parameters any, env ...string) *script {
 	t.Helper()
-	for _, installed := range []string{"playwright-core", "oidc-provider", "@microsoft/microsoft-graph-client"} {
+	for _, installed := range []string{"playwright-core", "oidc-provider", "@microsoft/microsoft-graph-client", "@octokit/rest", "@slack/web-api", "@hubspot/api-client"} {
 		_, err := os.Stat(filepath.Join("node_modules", installed))
 		require.NoError(t, err, "the npm packages are not installed: run `make test`")
 	}
