@@ -36,6 +36,14 @@ func (x *exchange) keepOrClose(lengthKnown bool) {
 	}
 }
 
+// hurryBody bounds for how long a body that nobody wants may keep its answer and its connection waiting: net/http's server reads up to
+// 256 KiB of it before it writes the answer, for as long as the caller likes. After the answer the server has deadlines of its own.
+func (x *exchange) hurryBody() {
+	if x.r.ProtoMajor == 1 && x.r.ContentLength != 0 {
+		_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(drainTime)) // not supported outside of net/http's server
+	}
+}
+
 // drain reads the short rest of a body that keepOrClose has left for later.
 func (x *exchange) drain(rc *http.ResponseController) {
 	if x.unread() == 0 {

@@ -109,6 +109,34 @@ func TestACallerThatSendsNothingMoreIsLetGo(t *testing.T) {
 	}
 }
 
+// A caller without a key could hold its connection for ever by a body that it announced and never sent, and was not even told.
+func TestARefusedCallerThatSendsNothingMoreIsAnswered(t *testing.T) {
+	t.Parallel() // it takes drainTime
+	b := start(t, nil)
+	conn, answers := b.dialed(t)
+	_, err := io.WriteString(conn, "POST /graph/x HTTP/1.1\r\nHost: bifrost\r\nContent-Length: 1000\r\n\r\nfirst")
+	require.NoError(t, err)
+	res, err := http.ReadResponse(answers, nil)
+	require.NoError(t, err, "the answer waits for the body")
+	require.Equal(t, 401, res.StatusCode)
+	_, err = io.ReadAll(answers)
+	require.NoError(t, err, "the connection has not been closed")
+}
+
+func TestARefusedBodyThatArrivesLeavesItsConnectionUsable(t *testing.T) {
+	b := start(t, nil)
+	conn, answers := b.dialed(t)
+	for range 2 {
+		_, err := io.WriteString(conn, "POST /graph/x HTTP/1.1\r\nHost: bifrost\r\nContent-Length: 5\r\n\r\nwhole")
+		require.NoError(t, err)
+		res, err := http.ReadResponse(answers, nil)
+		require.NoError(t, err)
+		require.Equal(t, 401, res.StatusCode)
+		_, err = io.ReadAll(res.Body)
+		require.NoError(t, err)
+	}
+}
+
 func TestAStreamThatSendsNothingMoreIsLetGoAlone(t *testing.T) {
 	ended := make(chan error, 2)
 	b := start(t, readsAll(ended), impatient())

@@ -265,10 +265,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.begin(w, r)
 	defer x.end()
 	if err := x.admit(); err != nil {
+		x.hurryBody()
 		x.answer(failureOf(r.Context(), err))
 		return
 	}
 	if x.api {
+		x.hurryBody()
 		x.giveToken()
 		return
 	}
