@@ -8,6 +8,8 @@ import (
 	"log"
 	"log/slog"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/bifrost-proxy/bifrost/config"
 )
 
@@ -62,6 +64,23 @@ func firstLine(p []byte) string {
 func stackOf(p []byte) []byte {
 	_, stack, _ := bytes.Cut(p, []byte("\ngoroutine "))
 	return stack
+}
+
+// takeOverLogs leads here what libraries print by themselves.
+func takeOverLogs(l *slog.Logger) {
+	slog.SetDefault(l)
+	log.SetOutput(libraryLog{l}) // in place of slog's own, which takes all of the text
+	redis.SetLogger(redisLog{l})
+}
+
+// libraryLog takes what is printed with package log. net/http's transport quotes what an upstream has sent beyond its answer: from the
+// first quote on the text is left out.
+type libraryLog struct{ log *slog.Logger }
+
+func (l libraryLog) Write(p []byte) (int, error) {
+	text, _, _ := bytes.Cut(p, []byte{'"'})
+	l.log.Info("a library says", "text", firstLine(text))
+	return len(p), nil
 }
 
 // redisLog takes what the Redis client would print to stderr in a form of its own. What matters of it comes back as errors.

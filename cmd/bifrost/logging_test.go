@@ -1,11 +1,17 @@
 package main
 
 import (
+	"bufio"
+	"io"
+	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/config"
@@ -34,6 +40,37 @@ func TestServerComplaintsHoldNoSecret(t *testing.T) {
 	_, err = http.Get(srv.URL) // does not know the certificate
 	require.Error(t, err)
 	require.Eventually(t, func() bool { return out.contains(`"level":"DEBUG","msg":"a TLS handshake ended early"`) }, patience, pollTime)
+}
+
+// What an upstream sends beyond its answer is some org's data, and net/http's transport prints it.
+func TestALibrarysComplaintQuotesNoUpstream(t *testing.T) {
+	out := new(output)
+	l, _ := newLog(out, config.Log{})
+	before := slog.Default()
+	t.Cleanup(func() {
+		log.SetOutput(os.Stderr)
+		slog.SetDefault(before)
+		redis.SetLogger(redisLog{before})
+	})
+	takeOverLogs(l)
+
+	upstream, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer upstream.Close()
+	go func() { // ends with the answer
+		conn, err := upstream.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = http.ReadRequest(bufio.NewReader(conn))
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokCANARY-of-another-org")
+	}()
+	resp, err := http.Get("http://" + upstream.Addr().String())
+	require.NoError(t, err)
+	_, _ = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	require.Eventually(t, func() bool { return out.contains("Unsolicited response") }, patience, pollTime)
+	require.False(t, out.contains("CANARY"))
 }
 
 func TestLogFormatAndLevelAreConfigured(t *testing.T) {

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // runServe runs the proxy until a signal ends it. Once there is a log, what goes wrong is told there.
@@ -27,8 +24,7 @@ func runServe(ctx context.Context, args []string, std stdio) error {
 	lines := newLogWriter(std.err)
 	defer lines.flush(flushPatience)
 	log, level := newLog(lines, cfg.Log)
-	slog.SetDefault(log) // for what libraries print by themselves, like the next one
-	redis.SetLogger(redisLog{log})
+	takeOverLogs(log)
 
 	p, err := start(ctx, cfg, log, level)
 	if err != nil {
