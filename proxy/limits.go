@@ -36,7 +36,7 @@ const (
 	maxRate = 1e6
 )
 
-// maxPause bounds for how long an upstream's Retry-After is believed: beyond it, one request is let through to ask again.
+// maxPause bounds for how long an upstream's Retry-After is believed: beyond it, requests are let through to ask again.
 const maxPause = time.Minute
 
 // limits are Limits made ready; nil stands for none. So does a nil quota.
