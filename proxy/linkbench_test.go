@@ -76,9 +76,9 @@ func BenchmarkRewrittenPage(b *testing.B) {
 	page = graphPage(upstream.URL)
 	const ours, plain, bare = 0, 1, 2
 	handlers := [...]http.Handler{
-		ours:  bifrostHandler(b, upstream.URL, 1, false),
-		plain: bifrostHandler(b, upstream.URL, 1, false),
-		bare:  bareHandler(b, upstream.URL),
+		ours:  warmProxy(b, upstream.URL, warm{orgs: 1}),
+		plain: warmProxy(b, upstream.URL, warm{orgs: 1}),
+		bare:  bareProxy(b, upstream.URL, nil),
 	}
 	handlers[ours].(*Proxy).routes[0].RewriteLinks = true
 	fronts := make([]*httptest.Server, len(handlers))
@@ -87,7 +87,7 @@ func BenchmarkRewrittenPage(b *testing.B) {
 		b.Cleanup(fronts[i].Close)
 	}
 	fetch := func(i int) time.Duration {
-		r := benchRequest(b)
+		r := warmRequest(b, 0)
 		r.RequestURI, r.URL.Scheme, r.URL.Host = "", "http", strings.TrimPrefix(fronts[i].URL, "http://")
 		began := time.Now()
 		res, err := fronts[i].Client().Transport.RoundTrip(r)
