@@ -34,18 +34,20 @@ type state struct {
 	r        *http.Request
 	idValues []string // the request id, ready as a header
 
-	target    rawTarget
-	api       bool   // the path is the proxy's own: see giveToken
-	route     *route // that the path or the Host leads to, or whose token is asked for
-	rest      string // the raw path after the route
-	public    string // the proxy's own origin in links; empty: rooted paths
-	prefix    string // and what stands there for the upstream's base path; empty where the Host chose the route
-	caller    *caller
-	org       tokenstore.Org
-	websocket bool
-	entered   bool // it is counted as one under way
-	held      held
-	tunnel    *tunnel // nil: it asks for none
+	target  rawTarget
+	api     bool   // the path is the proxy's own: see giveToken
+	route   *route // that the path or the Host leads to, or whose token is asked for
+	rest    string // the raw path after the route
+	public  string // the proxy's own origin in links; empty: rooted paths
+	prefix  string // and what stands there for the upstream's base path; empty where the Host chose the route
+	caller  *caller
+	org     tokenstore.Org
+	entered bool // it is counted as one under way
+	held    held
+
+	asksUpgrade bool    // to WebSocket, which is the only protocol that gets so far
+	websocket   bool    // and may have it
+	tunnel      *tunnel // nil: it asks for none
 
 	body     *replayBody // nil: there is none
 	bodyIdle *idle       // watches its reading; nil: nobody does
@@ -98,10 +100,28 @@ func (x *exchange) end() {
 // admit decides whether the request may go on: target, route, caller, org, permission, size, limits, in this order. It looks
 // at nothing but the request, the configuration and, last, what others use.
 func (x *exchange) admit() error {
-	p, r := x.proxy, x.r
 	if err := x.enter(); err != nil {
 		return err
 	}
+	if err := x.gate(); err != nil {
+		return err
+	}
+	if err := x.locate(); err != nil {
+		return err
+	}
+	if err := x.permit(); err != nil {
+		return err
+	}
+	x.settleUpgrade()
+	if err := x.limit(); err != nil || !x.websocket {
+		return err
+	}
+	return x.reserve()
+}
+
+// gate refuses what has two readings, or none.
+func (x *exchange) gate() error {
+	p, r := x.proxy, x.r
 	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
 		return fail(codeMethod, "CONNECT and TRACE are never taken.")
 	}
@@ -119,10 +139,14 @@ func (x *exchange) admit() error {
 	if r.ProtoMajor > 1 && (!plainAuthority(r.Host) || !trueLength(r)) {
 		return fail(codeBadRequest, "The authority or the content-length is malformed.")
 	}
-	asked, ok := upgrade(r)
-	if !ok {
+	if x.asksUpgrade, ok = upgrade(r); !ok {
 		return fail(codeBadRequest, "The only protocol to upgrade to is websocket.")
 	}
+	return nil
+}
+
+// locate finds the route and the caller. Below /_bifrost nothing is told to whom nobody knows.
+func (x *exchange) locate() error {
 	found := x.findRoute()
 	if !found && !x.api {
 		return fail(codeUnknownRoute, "")
@@ -133,6 +157,12 @@ func (x *exchange) admit() error {
 	if !found {
 		return fail(codeUnknownRoute, "")
 	}
+	return nil
+}
+
+// permit says whether the caller may do this for the org.
+func (x *exchange) permit() error {
+	r := x.r
 	if !x.caller.uses(x.route.Integration) || x.api && !x.readable() {
 		return fail(codeForbidden, "") // before anything is told of the integration
 	}
@@ -149,15 +179,18 @@ func (x *exchange) admit() error {
 	if x.route.MaxBody > 0 && r.ContentLength > x.route.MaxBody {
 		return fail(codeBodyTooLarge, "")
 	}
-	// A handshake has no body (RFC 6455 section 4.1): what follows one is the tunnel's.
-	x.websocket = asked && !x.api && x.route.WebSocket && r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.ContentLength == 0
-	if asked && !x.websocket {
+	return nil
+}
+
+// settleUpgrade lets a handshake be one, or makes it a plain request. It has no body (RFC 6455 section 4.1): what follows one is the
+// tunnel's.
+func (x *exchange) settleUpgrade() {
+	r := x.r
+	x.websocket = x.asksUpgrade && !x.api && x.route.WebSocket &&
+		r.Method == http.MethodGet && r.ProtoMajor == 1 && r.ProtoMinor == 1 && r.ContentLength == 0
+	if x.asksUpgrade && !x.websocket {
 		r.Header.Del("Upgrade")
 	}
-	if err := x.limit(); err != nil || !x.websocket {
-		return err
-	}
-	return x.reserve()
 }
 
 // findRoute matches the Host first, for the integrations that are reached by theirs, then the path. What is below /_bifrost is
