@@ -2,6 +2,7 @@ package authflow_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -61,5 +62,23 @@ func TestTheSoleHolderOfAStoreLooksNowAndThen(t *testing.T) {
 			w.use(w.Broker, "acme")
 		}
 		require.Greater(t, used().Sub(early), 90*time.Minute)
+	})
+}
+
+// Uses in bursts that are shorter than the time between two looks used not to be noted at all: the connection counted as one that
+// nobody uses, though it was used every hour.
+func TestTheSoleHolderOfAStoreNotesShortBurstsOfUse(t *testing.T) {
+	inWorld(t, settings{provider: authflowtest.Config{Lifetime: 100 * time.Hour}, alone: true}, func(t *testing.T, w *world) {
+		w.connect("acme")
+		w.sweep(w.Broker)
+		began := time.Now()
+		for range 10 {
+			w.use(w.Broker, "acme")
+			pass(time.Hour) // it leaves memory meanwhile
+		}
+		synctest.Wait()
+		rec, err := w.store.Backend.Get(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		require.Greater(t, rec.Used.Sub(began), 8*time.Hour-time.Minute)
 	})
 }

@@ -54,12 +54,12 @@ func (in *Integration) own(org tokenstore.Org) bool { return in.Own != nil && in
 // usable returns a credential of exactly this slot.
 func (b *Broker) usable(ctx context.Context, m *managed, slot tokenstore.Slot) (Credential, error) {
 	c := b.conn(slot)
+	c.touch(time.Now()) // before the look at the store that notes it: there may be no other before it leaves memory again
 	snap, from, err := b.current(ctx, m, c)
 	if err != nil {
 		return Credential{}, b.readError(slot, err)
 	}
 	now := time.Now()
-	c.touch(now)
 	if m.AccessDies && snap.valid(now) {
 		snap = b.successor(ctx, m, c, snap)
 		now = time.Now()
