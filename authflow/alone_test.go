@@ -9,6 +9,7 @@ import (
 
 	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 // With thousands of orgs in turn, each request used to find memory too old, and to cost a read and a decryption behind it.
@@ -80,5 +81,36 @@ func TestTheSoleHolderOfAStoreNotesShortBurstsOfUse(t *testing.T) {
 		rec, err := w.store.Backend.Get(t.Context(), slot("acme"))
 		require.NoError(t, err)
 		require.Greater(t, rec.Used.Sub(began), 8*time.Hour-time.Minute)
+	})
+}
+
+// A write that failed may have happened. Nobody else tells the sole holder, who used to believe for good what was known before: an
+// org went on with the global connection, or with one that was gone.
+func TestTheSoleHolderOfAStoreLooksAfterAWriteThatFailed(t *testing.T) {
+	inWorld(t, settings{alone: true}, func(t *testing.T, w *world) {
+		w.connect(tokenstore.Global)
+		require.Equal(t, tokenstore.Global, w.use(w.Broker, tokenstore.Global).Slot.Org)
+		cred, err := w.Token(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		require.Equal(t, tokenstore.Global, cred.Slot.Org)
+
+		w.store.loseSaves.Store(1)
+		goAway := func() { w.store.down.Store(true) }
+		w.store.afterSave.Store(&goAway)
+		issued := w.provider.Issue("acme", "read")
+		err = w.Consented(t.Context(), slot("acme"), issued.Access, issued.Refresh, issued.AccessExpires, issued.Scopes)
+		require.ErrorIs(t, err, authflow.ErrStore)
+		_, err = w.Token(t.Context(), slot("acme"))
+		require.ErrorIs(t, err, authflow.ErrStore, "it is not known to be absent")
+		w.store.down.Store(false)
+		pass(storeBack)
+		w.use(w.Broker, "acme")
+
+		w.store.loseSaves.Store(1)
+		require.ErrorIs(t, w.Disconnect(t.Context(), slot("acme"), "ops"), authflow.ErrStore)
+		pass(storeBack)
+		cred, err = w.Token(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		require.Equal(t, tokenstore.Global, cred.Slot.Org)
 	})
 }

@@ -58,6 +58,7 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 			if unreadable { // otherwise it may be stored: revoked, it would be a connection that is dead
 				b.discard(m, slot, rec)
 			}
+			c.doubt()
 			return b.readError(slot, err)
 		}
 	}
@@ -220,6 +221,7 @@ func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string
 			continue
 		}
 		if err != nil {
+			c.doubt() // it may have happened
 			return b.readError(slot, err)
 		}
 		b.log.Info("disconnected", "integration", slot.Integration, "org", string(slot.Org), "by", by)

@@ -153,6 +153,12 @@ func (c *conn) believed(now time.Time, most time.Duration) bool {
 	return c.checked.Load() != 0 && 0 <= age && age < most
 }
 
+// freshAt tells whether what memory knows was not older than most then, in unix nanoseconds.
+func (c *conn) freshAt(then int64, most time.Duration) bool {
+	checked := c.checked.Load()
+	return checked != 0 && then-checked <= int64(most)
+}
+
 // current returns what is known of the connection, not older than ages.max; while the store is away, what memory has. It
 // returns an error where nothing may be concluded: the store is away and memory has nothing, or the record is unreadable.
 func (b *Broker) current(ctx context.Context, m *managed, c *conn) (*snapshot, source, error) {
@@ -192,9 +198,9 @@ func (b *Broker) current(ctx context.Context, m *managed, c *conn) (*snapshot, s
 }
 
 // unasked returns what memory has while the store is away. That an org never connected is believed only if it was fresh when
-// the store last answered: nobody can have connected since.
+// the store last answered, and not in doubt: nobody can have connected since.
 func (b *Broker) unasked(c *conn, m *managed, snap *snapshot) (*snapshot, source, error) {
-	if snap == nil || !snap.known() && b.health.lastOK.Load()-c.checked.Load() > int64(b.ages.max) {
+	if snap == nil || !snap.known() && !c.freshAt(b.health.lastOK.Load(), b.ages.max) {
 		return nil, fromMemory, tokenstore.ErrUnavailable
 	}
 	return b.fit(c, m, snap), fromMemory, nil

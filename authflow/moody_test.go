@@ -21,7 +21,7 @@ type moody struct {
 	loseLeases atomic.Bool                       // no lease can be renewed: it is someone else's by now
 	hung       atomic.Bool                       // reads are answered when their time is over: not at all
 	goneBack   atomic.Pointer[tokenstore.Record] // what a failover has brought to light again, until the next save
-	loseSaves  atomic.Int32                      // so many saves happen, and their answers are lost
+	loseSaves  atomic.Int32                      // so many saves or deletes happen, and their answers are lost
 	reads      atomic.Int32
 	lists      atomic.Int32
 	listTime   atomic.Int64 // how long a list takes, in nanoseconds
@@ -98,6 +98,11 @@ func (m *moody) Save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.
 		return err
 	}
 	once(&m.afterSave)
+	return m.answer()
+}
+
+// answer is nil, unless it is lost.
+func (m *moody) answer() error {
 	if m.loseSaves.Load() > 0 && m.loseSaves.Add(-1) >= 0 {
 		return tokenstore.ErrUnavailable
 	}
@@ -108,7 +113,10 @@ func (m *moody) Delete(ctx context.Context, slot tokenstore.Slot, prev tokenstor
 	if err := m.away(); err != nil {
 		return err
 	}
-	return m.Backend.Delete(ctx, slot, prev)
+	if err := m.Backend.Delete(ctx, slot, prev); err != nil {
+		return err
+	}
+	return m.answer()
 }
 
 func (m *moody) List(ctx context.Context, integration string) iter.Seq2[tokenstore.Slot, tokenstore.Entry] {
