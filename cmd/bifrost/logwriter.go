@@ -22,6 +22,7 @@ type logWriter struct {
 	pending []byte
 	spare   []byte        // pending's memory of the time before; nil while it is written
 	drained chan struct{} // closed when all is written; nil: drain does not run
+	hurried bool          // nobody waits any more: see hurry
 }
 
 func newLogWriter(w io.Writer) *logWriter {
@@ -34,8 +35,11 @@ func newLogWriter(w io.Writer) *logWriter {
 func (l *logWriter) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.pending) > maxUnwritten {
+	for len(l.pending) > maxUnwritten && !l.hurried {
 		l.taken.Wait()
+	}
+	if len(l.pending) > maxUnwritten {
+		return len(p), nil // lost: the process ends, and nobody reads its log
 	}
 	l.pending = append(l.pending, p...)
 	if l.drained == nil {
@@ -43,6 +47,14 @@ func (l *logWriter) Write(p []byte) (int, error) {
 		go l.drain() // ends when all is written; flush waits for it
 	}
 	return len(p), nil
+}
+
+// hurry has who logs wait no more: the process is to end at once, even if nobody reads its log.
+func (l *logWriter) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hurried = true
+	l.taken.Broadcast()
 }
 
 // flush waits until all that was taken is written, and for a log that nobody reads no longer than patience.

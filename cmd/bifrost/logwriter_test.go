@@ -107,3 +107,26 @@ func TestTheEndDoesNotWaitForALogThatIsNotRead(t *testing.T) {
 		require.Equal(t, "line\n", s.text.String())
 	})
 }
+
+// A second signal used to end nothing while the log was stuck: the process waited to tell of it.
+func TestTheEndIsToldToALogThatIsStuckWithoutWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowLog{let: make(chan struct{})}
+		l := newLogWriter(s)
+		_, _ = l.Write([]byte("first\n"))
+		synctest.Wait() // it is under way, and stuck
+		_, _ = l.Write(make([]byte, maxUnwritten+1))
+		waiting := make(chan struct{})
+		go func() {
+			defer close(waiting)
+			_, _ = l.Write([]byte("waits\n"))
+		}()
+		synctest.Wait()
+		l.hurry()
+		<-waiting
+		_, _ = l.Write([]byte("the end\n"))
+		l.flush(flushPatience)
+		close(s.let)
+		l.flush(flushPatience)
+	})
+}

@@ -37,6 +37,9 @@ func runServe(ctx context.Context, args []string, std stdio) error {
 	defer signal.Stop(stopping)
 	p.serve()
 	if err := p.run(ctx, *path, std.env, stopping); err != nil {
+		if errors.Is(err, errCut) {
+			lines.hurry()
+		}
 		log.Error("bifrost ends badly", "error", err)
 		return errReported
 	}
