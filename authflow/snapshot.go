@@ -41,12 +41,16 @@ func (s *snapshot) record() *tokenstore.Record {
 // dueAt tells whether a use at that time starts a refresh.
 func (s *snapshot) dueAt(t time.Time) bool { return s.renew && s.soft.before(t) }
 
-// instant is a time in Unix nanoseconds, a third of a time.Time and without its pointer. What is later than 2262 counts as never.
+// instant is a time in Unix nanoseconds, a third of a time.Time and without its pointer. What is later than 2261 counts as never,
+// and what is earlier than 1678 as past.
 type instant int64
 
 func instantOf(t time.Time) instant {
-	if t.Year() > 2261 {
+	switch year := t.Year(); {
+	case year > 2261:
 		return math.MaxInt64
+	case year < 1678:
+		return math.MinInt64
 	}
 	return instant(t.UnixNano())
 }

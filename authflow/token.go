@@ -131,7 +131,7 @@ func (b *Broker) wait(ctx context.Context, m *managed, c *conn, why reason, seen
 			return nil, ctx.Err()
 		}
 		switch {
-		case f.err == nil && why == refreshByOperator && f.why != why && seen.known() && !newer(f.snap.record(), seen.record()):
+		case f.err == nil && why == refreshByOperator && f.why != why && seen.known() && f.snap.known() && !newer(f.snap.record(), seen.record()):
 			// another's flight, which was content with the token that there is
 		case f.err == nil && f.snap.valid(time.Now()):
 			return f.snap, nil
