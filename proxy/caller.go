@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
@@ -17,10 +18,11 @@ import (
 // maxKey bounds what is hashed for a request that claims a key.
 const maxKey = 512
 
-// caller is a Caller made ready. The key itself is not kept.
+// caller is a Caller made ready, as one of its keys names it: several keys make several of it. No key itself is kept.
 type caller struct {
 	name           string
-	digest         [sha256.Size]byte
+	digest         [sha256.Size]byte // of the key
+	ends           time.Time         // of the key; zero: never
 	anyOrg, global bool
 	orgs           map[tokenstore.Org]bool
 	onlyOrg        tokenstore.Org // the one org that it is bound to; empty if there are none or several
@@ -67,6 +69,9 @@ func newCaller(cfg Caller) (*caller, error) {
 	return c, err
 }
 
+// ended reports whether what the caller was known by proves nothing any more.
+func (c *caller) ended(now time.Time) bool { return !c.ends.IsZero() && now.After(c.ends) }
+
 // uses reports whether the caller has any right to the integration. A nil caller stands for everyone, where no callers are
 // configured.
 func (c *caller) uses(integration string) bool {
@@ -110,48 +115,69 @@ func (k keyring) find(digest [sha256.Size]byte) *caller {
 	return nil
 }
 
-// caller returns whose key a request carries, or nil. X-Bifrost-Key wins over Authorization; a header sent twice proves
-// nothing.
-func (k keyring) caller(h http.Header) *caller {
-	if keys, ok := h["X-Bifrost-Key"]; ok {
+// callers are those whom a Proxy knows, by what they prove themselves with. It does not change once it is made.
+type callers struct {
+	keys keyring
+}
+
+// of returns whom a request names at this time, or nil. X-Bifrost-Key counts alone where it is sent; else Authorization does.
+func (cs *callers) of(r *http.Request, now time.Time) *caller {
+	if keys, ok := r.Header["X-Bifrost-Key"]; ok {
 		if len(keys) != 1 {
 			return nil
 		}
-		return k.byKey(keys[0])
+		return cs.keys.byKey(keys[0], now)
 	}
-	values := h["Authorization"]
+	return cs.byAuthorization(r, now)
+}
+
+// byAuthorization returns whom a request's Authorization names, or nil. A header sent twice proves nothing.
+func (cs *callers) byAuthorization(r *http.Request, now time.Time) *caller {
+	values := r.Header["Authorization"]
 	if len(values) != 1 {
 		return nil
 	}
 	scheme, credentials, _ := strings.Cut(values[0], " ")
 	credentials = strings.TrimLeft(credentials, " ")
 	switch {
-	case strings.EqualFold(scheme, "Bearer"), strings.EqualFold(scheme, "token"):
-		return k.byKey(credentials)
+	case strings.EqualFold(scheme, "Bearer"):
+		return cs.byBearer(r, credentials, now)
+	case strings.EqualFold(scheme, "token"):
+		return cs.keys.byKey(credentials, now)
 	case strings.EqualFold(scheme, "Basic"):
-		return k.byBasic(credentials)
+		return cs.keys.byBasic(credentials, now)
 	}
 	return nil
 }
 
+// byBearer returns whom a Bearer credential names, or nil.
+func (cs *callers) byBearer(_ *http.Request, credential string, now time.Time) *caller {
+	return cs.keys.byKey(credential, now)
+}
+
 // byBasic takes the key as password or, as some SDKs send it, as user (RFC 7617).
-func (k keyring) byBasic(credentials string) *caller {
+func (k keyring) byBasic(credentials string, now time.Time) *caller {
 	decoded, err := base64.StdEncoding.DecodeString(credentials)
 	if err != nil {
 		return nil
 	}
 	user, password, _ := strings.Cut(string(decoded), ":")
-	if c := k.byKey(password); c != nil {
+	if c := k.byKey(password, now); c != nil {
 		return c
 	}
-	return k.byKey(user)
+	return k.byKey(user, now)
 }
 
-func (k keyring) byKey(key string) *caller {
+// byKey returns whose key it is, or nil: a key past its end proves nothing.
+func (k keyring) byKey(key string, now time.Time) *caller {
 	if key == "" || len(key) > maxKey {
 		return nil
 	}
-	return k.find(digestOf(key))
+	c := k.find(digestOf(key))
+	if c == nil || c.ended(now) {
+		return nil
+	}
+	return c
 }
 
 // digestOf hashes without putting the key on the heap.

@@ -217,8 +217,8 @@ func (x *exchange) findRoute() bool {
 // must not reach tokens through its visitor's own machine.
 func (x *exchange) identify() error {
 	p := x.proxy
-	if len(p.callers) > 0 {
-		if x.caller = p.callers.caller(x.r.Header); x.caller == nil {
+	if p.guarded {
+		if x.caller = p.callers.of(x.r, x.began); x.caller == nil {
 			return fail(codeUnauthenticated, "")
 		}
 		return nil

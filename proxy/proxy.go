@@ -140,7 +140,8 @@ type Proxy struct {
 	names       map[string]*route // by integration
 	prefixes    prefixes
 	hosts       hostTable
-	callers     keyring
+	callers     callers
+	guarded     bool // only known callers get through
 	open        bool
 	publicURL   string
 	publicHost  string
@@ -169,7 +170,8 @@ func New(cfg Config) (*Proxy, error) {
 		broker:      cfg.Broker,
 		names:       make(map[string]*route),
 		hosts:       make(hostTable),
-		callers:     make(keyring),
+		callers:     callers{keys: make(keyring)},
+		guarded:     len(cfg.Callers) > 0,
 		open:        cfg.Open,
 		publicURL:   strings.TrimRight(cfg.PublicURL, "/"),
 		connectURL:  cfg.ConnectURL,
@@ -243,7 +245,7 @@ func (p *Proxy) addCallers(callers []Caller) error {
 		if err != nil {
 			return fmt.Errorf("proxy: %w", err)
 		}
-		if !p.callers.add(c) {
+		if !p.callers.keys.add(c) {
 			return fmt.Errorf("proxy: caller %s: another one has the same key", c.name)
 		}
 	}

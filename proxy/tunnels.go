@@ -126,13 +126,13 @@ func (p *Proxy) wouldOpen(t *tunnel) bool {
 	if rt == nil || !rt.WebSocket || !slices.Contains(rt.Methods, http.MethodGet) || !rt.serves(t.org) || !rt.allows(http.MethodGet, t.rest) {
 		return false
 	}
-	if len(p.callers) == 0 {
+	if !p.guarded {
 		return true
 	}
 	if t.caller == nil {
 		return false
 	}
-	c := p.callers.find(t.caller.digest)
+	c := p.callers.keys.find(t.caller.digest)
 	return c != nil && c.uses(rt.Integration) && c.may(t.org, http.MethodGet, t.rest)
 }
 
