@@ -44,12 +44,12 @@ func (c *console) refresh(w http.ResponseWriter, r *http.Request, v visit) {
 
 // confirmDisconnect asks before disconnecting.
 func (c *console) confirmDisconnect(w http.ResponseWriter, r *http.Request, v visit) {
-	in, slot, err := c.slotOf(r, r.URL.Query().Get("org"))
+	in, slot, err := c.slotOf(r, v, r.URL.Query().Get("org"))
 	if err != nil {
 		c.showFailure(w, failureOf(err))
 		return
 	}
-	con, err := c.broker.Connection(r.Context(), slot)
+	con, err := v.sees.Connection(r.Context(), slot)
 	if err != nil {
 		c.showFailure(w, failureOf(err))
 		return
@@ -80,7 +80,7 @@ func (c *console) disconnect(w http.ResponseWriter, r *http.Request, v visit) {
 // formSlot returns the connection that a form names, or answers why it names none. Only the body counts, not the query.
 func (c *console) formSlot(w http.ResponseWriter, r *http.Request, v visit) (*authflow.Integration, tokenstore.Slot, bool) {
 	_ = r.ParseForm() // what cannot be parsed names no org
-	in, slot, err := c.slotOf(r, r.PostForm.Get("org"))
+	in, slot, err := c.slotOf(r, v, r.PostForm.Get("org"))
 	if err == nil {
 		return in, slot, true
 	}

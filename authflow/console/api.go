@@ -31,58 +31,62 @@ type calls map[string]func(*http.Request, visit) (any, error)
 
 // api returns the handler of one of the API's paths. A session cookie does not open it, so that no page can use it through a
 // browser: only an operator's token does, or the open mode.
-func (c *console) api(m calls) http.Handler {
+func (c *console) api(m calls, asks ...need) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
-		body, err := c.answerTo(w, r, m)
+		v, body, err := c.answerTo(w, r, m, theNeed(asks))
 		if err != nil {
-			c.answerFailure(w, r, err)
+			c.answerFailure(w, r, v, err)
 			return
 		}
 		answer(w, body)
 	})
 }
 
-// answerTo does what a call asks for. Who may not call learns nothing, not even which methods there are.
-func (c *console) answerTo(w http.ResponseWriter, r *http.Request, m calls) (any, error) {
+// answerTo does what a call asks for, and says by whom. Who may not call learns nothing, not even which methods there are.
+func (c *console) answerTo(w http.ResponseWriter, r *http.Request, m calls, asks need) (visit, any, error) {
 	if c.open() && !c.admits(r) || c.cross.Check(r) != nil {
-		return nil, &failure{status: http.StatusForbidden, code: "operator_forbidden",
+		return visit{}, nil, &failure{status: http.StatusForbidden, code: "operator_forbidden",
 			detail: "Requests of other sites, or under another host, are not answered."}
 	}
-	operator, err := c.bearer(r)
+	v, err := c.bearer(r)
 	if err != nil {
-		return nil, err
+		return visit{}, nil, err
 	}
 	call, ok := pick(w, r, m)
 	if !ok {
-		return nil, &failure{status: http.StatusMethodNotAllowed, code: "method_not_allowed",
+		return v, nil, &failure{status: http.StatusMethodNotAllowed, code: "method_not_allowed",
 			detail: "This path answers " + w.Header().Get("Allow") + "."}
 	}
-	return call(r, visit{operator: operator})
+	if err := c.admit(v, r, asks); err != nil {
+		return v, nil, err
+	}
+	body, err := call(r, v)
+	return v, body, err
 }
 
-// bearer returns the operator whose token the request carries (RFC 6750 section 2.1).
-func (c *console) bearer(r *http.Request) (string, error) {
+// bearer returns the visit of the operator whose token the request carries (RFC 6750 section 2.1).
+func (c *console) bearer(r *http.Request) (visit, error) {
 	if c.open() {
-		return anonymous, nil
+		return c.visitBy(anonymous, Rights{}), nil
 	}
 	unknown := &failure{status: http.StatusUnauthorized, code: "operator_unauthenticated", detail: "Send an operator's token as Authorization: Bearer."}
 	sent := r.Header.Values("Authorization")
 	if len(sent) != 1 {
-		return "", unknown
+		return visit{}, unknown
 	}
 	scheme, token, _ := strings.Cut(sent[0], " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return "", unknown
+		return visit{}, unknown
 	}
-	name, ok := c.operator(strings.TrimSpace(token))
+	op, ok := c.operator(strings.TrimSpace(token))
 	if !ok && !c.throttle.wrong() {
-		return "", &failure{status: http.StatusTooManyRequests, code: "rate_limited", detail: "Too many wrong tokens."}
+		return visit{}, &failure{status: http.StatusTooManyRequests, code: "rate_limited", detail: "Too many wrong tokens."}
 	}
 	if !ok {
-		return "", unknown
+		return visit{}, unknown
 	}
-	return name, nil
+	return c.visitBy(op.Name, op.Rights), nil
 }
 
 // answer writes a successful call's body.
@@ -101,17 +105,16 @@ func answer(w http.ResponseWriter, body any) {
 	_ = json.NewEncoder(w).Encode(body) // a client that has gone is not our failure
 }
 
-// answerFailure writes a failed call's problem; what only we can explain goes to the log, under the same request id.
-func (c *console) answerFailure(w http.ResponseWriter, r *http.Request, err error) {
+// answerFailure writes a failed call's problem; what only we can explain goes to the log, under the same request id. Names are
+// confirmed only to who sees them.
+func (c *console) answerFailure(w http.ResponseWriter, r *http.Request, v visit, err error) {
 	f, id := failureOf(err), rand.Text()
 	if f.status >= http.StatusInternalServerError && f.cause != nil {
 		c.log.WarnContext(r.Context(), "api call failed", "request_id", id, "code", f.code, "cause", f.cause.Error())
 	}
 	integration, org := "", ""
-	switch f.status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests: // the caller is nobody: names are not confirmed
-	default:
-		if in, ok := c.broker.Integration(r.PathValue("name")); ok {
+	if v.sees != nil {
+		if in, ok := v.sees.Integration(r.PathValue("name")); ok {
 			integration = in.Name
 		}
 		if o, err := parseOrg(r.PathValue("org")); err == nil {
@@ -122,12 +125,12 @@ func (c *console) answerFailure(w http.ResponseWriter, r *http.Request, err erro
 }
 
 func (c *console) apiNotFound(w http.ResponseWriter, r *http.Request) {
-	c.answerFailure(w, r, &failure{status: http.StatusNotFound, code: "not_found", detail: "The API has no such path."})
+	c.answerFailure(w, r, visit{}, &failure{status: http.StatusNotFound, code: "not_found", detail: "The API has no such path."})
 }
 
-// slotOf returns the connection that a path names.
-func (c *console) slotOf(r *http.Request, org string) (*authflow.Integration, tokenstore.Slot, error) {
-	in, ok := c.broker.Integration(r.PathValue("name"))
+// slotOf returns the connection that a path names, if the operator sees it.
+func (c *console) slotOf(r *http.Request, v visit, org string) (*authflow.Integration, tokenstore.Slot, error) {
+	in, ok := v.sees.Integration(r.PathValue("name"))
 	if !ok {
 		return nil, tokenstore.Slot{}, notFoundName()
 	}

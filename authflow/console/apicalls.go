@@ -87,20 +87,20 @@ func flowOf(in *authflow.Integration) authflow.Flow {
 	return in.Flow
 }
 
-func (c *console) listIntegrations(*http.Request, visit) (any, error) {
+func (c *console) listIntegrations(_ *http.Request, v visit) (any, error) {
 	all := []integrationJSON{}
-	for _, in := range c.broker.Integrations() {
+	for _, in := range v.sees.Integrations() {
 		all = append(all, c.integrationJSON(in))
 	}
 	return map[string]any{"integrations": all}, nil
 }
 
-func (c *console) getIntegration(r *http.Request, _ visit) (any, error) {
-	in, ok := c.broker.Integration(r.PathValue("name"))
+func (c *console) getIntegration(r *http.Request, v visit) (any, error) {
+	in, ok := v.sees.Integration(r.PathValue("name"))
 	if !ok {
 		return nil, notFoundName()
 	}
-	connections, err := c.broker.Connections(r.Context(), in.Name)
+	connections, err := v.sees.Connections(r.Context(), in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -112,12 +112,12 @@ func (c *console) getIntegration(r *http.Request, _ visit) (any, error) {
 	return out, nil
 }
 
-func (c *console) getConnection(r *http.Request, _ visit) (any, error) {
-	_, slot, err := c.slotOf(r, r.PathValue("org"))
+func (c *console) getConnection(r *http.Request, v visit) (any, error) {
+	_, slot, err := c.slotOf(r, v, r.PathValue("org"))
 	if err != nil {
 		return nil, err
 	}
-	con, err := c.broker.Connection(r.Context(), slot)
+	con, err := v.sees.Connection(r.Context(), slot)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (c *console) getConnection(r *http.Request, _ visit) (any, error) {
 }
 
 func (c *console) deleteConnection(r *http.Request, v visit) (any, error) {
-	_, slot, err := c.slotOf(r, r.PathValue("org"))
+	_, slot, err := c.slotOf(r, v, r.PathValue("org"))
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (c *console) deleteConnection(r *http.Request, v visit) (any, error) {
 }
 
 func (c *console) postConnectLink(r *http.Request, v visit) (any, error) {
-	in, slot, err := c.slotOf(r, r.PathValue("org"))
+	in, slot, err := c.slotOf(r, v, r.PathValue("org"))
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (c *console) postConnectLink(r *http.Request, v visit) (any, error) {
 }
 
 func (c *console) postRefresh(r *http.Request, v visit) (any, error) {
-	_, slot, err := c.slotOf(r, r.PathValue("org"))
+	_, slot, err := c.slotOf(r, v, r.PathValue("org"))
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (c *console) postRefresh(r *http.Request, v visit) (any, error) {
 }
 
 func (c *console) putGrant(r *http.Request, v visit) (any, error) {
-	in, slot, err := c.slotOf(r, r.PathValue("org"))
+	in, slot, err := c.slotOf(r, v, r.PathValue("org"))
 	if err != nil {
 		return nil, err
 	}

@@ -56,13 +56,15 @@ type Config struct {
 
 // Operator may use the screen and the API.
 type Operator struct {
-	Name  string
-	Token func() string // asked at every use, so that a renewed secret counts at once; an empty token matches nothing
+	Name   string
+	Token  func() string // asked at every use, so that a renewed secret counts at once; an empty token matches nothing
+	Rights Rights        // the zero Rights: all
 }
 
 // console is the handler. It is immutable but for the throttle.
 type console struct {
-	broker    Broker
+	catalogue Catalogue // of all integrations: handlers use that of their visit
+	broker    Actions
 	sessions  tokenstore.Shelf
 	operators []Operator
 	log       *slog.Logger
@@ -95,7 +97,7 @@ func New(cfg Config) (http.Handler, error) {
 		names[op.Name] = true
 	}
 	c := &console{
-		broker: cfg.Broker, sessions: cfg.Sessions, operators: cfg.Operators, log: cfg.Log,
+		catalogue: cfg.Broker, broker: cfg.Broker, sessions: cfg.Sessions, operators: cfg.Operators, log: cfg.Log,
 		rekey: cfg.Upkeep.Rekey, backup: cfg.Upkeep.Backup, public: public, cross: http.NewCrossOriginProtection(),
 	}
 	if c.log == nil {
@@ -108,17 +110,17 @@ func New(cfg Config) (http.Handler, error) {
 }
 
 // routes is the whole surface. The screen's own paths need no second level below an integration's name but these three,
-// so that no name can collide with one.
+// so that no name can collide with one. A path below an integration names it {name}: that is what admit looks at.
 func (c *console) routes() http.Handler {
-	mux := http.NewServeMux()
+	mux := &surface{console: c}
 	mux.HandleFunc("/{$}", c.root)
 	mux.Handle("/integrations", c.page(visits{http.MethodGet: c.showScreen}))
 	mux.HandleFunc("GET /integrations/copy.js", c.script)
 	mux.Handle("/integrations/sign-in", c.gated(handlers{http.MethodPost: c.signIn}))
-	mux.Handle("/integrations/sign-out", c.page(visits{http.MethodPost: c.signOut}))
+	mux.Handle("/integrations/sign-out", c.page(visits{http.MethodPost: c.signOut}, seeing))
 	mux.Handle("/integrations/{name}/connect", c.page(visits{http.MethodPost: c.connect}))
 	mux.Handle("/integrations/{name}/refresh", c.page(visits{http.MethodPost: c.refresh}))
-	mux.Handle("/integrations/{name}/disconnect", c.page(visits{http.MethodGet: c.confirmDisconnect, http.MethodPost: c.disconnect}))
+	mux.Handle("/integrations/{name}/disconnect", c.page(visits{http.MethodGet: c.confirmDisconnect, http.MethodPost: c.disconnect}, changing))
 	mux.HandleFunc("/", c.notFound)
 
 	const connection = "/api/v1/integrations/{name}/connections/{org}"
@@ -128,20 +130,38 @@ func (c *console) routes() http.Handler {
 	mux.Handle(connection+"/connect-link", c.api(calls{http.MethodPost: c.postConnectLink}))
 	mux.Handle(connection+"/refresh", c.api(calls{http.MethodPost: c.postRefresh}))
 	mux.Handle(connection+"/grant", c.api(calls{http.MethodPut: c.putGrant}))
-	mux.Handle("/api/v1/rekey", unhurried(c.api(calls{http.MethodPost: c.postRekey})))
-	mux.Handle("/api/v1/backup", unhurried(c.api(calls{http.MethodGet: c.getBackup})))
+	mux.Handle("/api/v1/rekey", unhurried(c.api(calls{http.MethodPost: c.postRekey}, everything)))
+	mux.Handle("/api/v1/backup", unhurried(c.api(calls{http.MethodGet: c.getBackup}, everything)))
 	mux.HandleFunc("/api/", c.apiNotFound)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != path.Clean(r.URL.Path) { // the mux would redirect, to where the prefix of PublicURL is missing
-			if strings.HasPrefix(r.URL.Path, "/api/") {
-				c.apiNotFound(w, r)
-			} else {
-				c.notFound(w, r)
-			}
-			return
-		}
-		mux.ServeHTTP(w, r)
-	})
+	return mux
+}
+
+// surface is a ServeMux that knows its patterns, so that a test can know them all.
+type surface struct {
+	console  *console
+	mux      http.ServeMux
+	patterns []string
+}
+
+// Handle adds a path.
+func (s *surface) Handle(pattern string, h http.Handler) {
+	s.patterns = append(s.patterns, pattern)
+	s.mux.Handle(pattern, h)
+}
+
+// HandleFunc adds a path that anybody may visit.
+func (s *surface) HandleFunc(pattern string, h http.HandlerFunc) { s.Handle(pattern, h) }
+
+// ServeHTTP implements http.Handler.
+func (s *surface) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.URL.Path == path.Clean(r.URL.Path):
+		s.mux.ServeHTTP(w, r)
+	case strings.HasPrefix(r.URL.Path, "/api/"): // the mux would redirect, to where the prefix of PublicURL is missing
+		s.console.apiNotFound(w, r)
+	default:
+		s.console.notFound(w, r)
+	}
 }
 
 // origin returns the scheme and host of the public URL.

@@ -281,7 +281,9 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		"nowhere to keep sessions":    func(cfg *console.Config) { cfg.Sessions = nil },
 		"an operator without a name":  func(cfg *console.Config) { cfg.Operators = []console.Operator{{Token: token}} },
 		"an operator without a token": func(cfg *console.Config) { cfg.Operators = []console.Operator{{Name: "ops"}} },
-		"two operators of one name":   func(cfg *console.Config) { cfg.Operators = []console.Operator{{"ops", token}, {"ops", token}} },
+		"two operators of one name": func(cfg *console.Config) {
+			cfg.Operators = []console.Operator{{Name: "ops", Token: token}, {Name: "ops", Token: token}}
+		},
 	} {
 		cfg := console.Config{Broker: sampleBroker(), Sessions: &shelf{}, PublicURL: "https://bifrost.example.com",
 			Operators: []console.Operator{{Name: "ops", Token: token}}}

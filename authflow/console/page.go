@@ -40,15 +40,6 @@ func pick[H any](w http.ResponseWriter, r *http.Request, byMethod map[string]H) 
 	return h, ok
 }
 
-// visit is who looks at a page.
-type visit struct {
-	operator string // for logs and records; anonymous in open mode
-	form     string // the page's form token
-}
-
-// anonymous is who acts in open mode.
-const anonymous = "anonymous"
-
 // handlers are those of one path, by method.
 type handlers map[string]http.HandlerFunc
 
@@ -75,14 +66,20 @@ func (c *console) gated(m handlers) http.Handler {
 	})
 }
 
-// page is gated, with the sign-in form for whoever is not signed in.
-func (c *console) page(m visits) http.Handler {
+// page is gated, with the sign-in form for whoever is not signed in, and a refusal for whoever lacks what the path asks for.
+func (c *console) page(m visits, asks ...need) http.Handler {
 	behind := handlers{}
 	for method, h := range m {
 		behind[method] = func(w http.ResponseWriter, r *http.Request) {
-			if v, ok := c.visitOf(w, r); ok {
-				h(w, r, v)
+			v, ok := c.visitOf(w, r)
+			if !ok {
+				return
 			}
+			if err := c.admit(v, r, theNeed(asks)); err != nil {
+				c.showFailure(w, failureOf(err))
+				return
+			}
+			h(w, r, v)
 		}
 	}
 	return c.gated(behind)
@@ -90,19 +87,16 @@ func (c *console) page(m visits) http.Handler {
 
 // visitOf returns who visits, or answers with the sign-in form.
 func (c *console) visitOf(w http.ResponseWriter, r *http.Request) (visit, bool) {
-	if c.open() {
-		return visit{operator: anonymous, form: c.giveForm(w, r)}, true
-	}
-	operator, err := c.signedIn(r)
+	v, ok, err := c.signedIn(r)
 	switch {
 	case err != nil:
 		c.showFailure(w, failureOf(err))
-	case operator == "":
+	case !ok:
 		c.askToSignIn(w, r)
 	default:
-		return visit{operator: operator, form: c.giveForm(w, r)}, true
+		v.form = c.giveForm(w, r)
 	}
-	return visit{}, false
+	return v, ok && err == nil
 }
 
 // askToSignIn shows the sign-in form: as the answer to a visit, or as a refusal of an action.

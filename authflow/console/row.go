@@ -15,6 +15,7 @@ type row struct {
 	Global        bool
 	Label         string // the status in words
 	Minted        bool   // client_credentials: nobody consents
+	Changes       bool   // the operator may do more than look
 	Shared        bool   // other organizations fall back to the global connection
 	Expires       *moment
 	Refreshed     *moment
@@ -43,7 +44,7 @@ func (c *console) row(in *authflow.Integration, con authflow.Connection, now tim
 	ask.Set("org", string(con.Slot.Org))
 	r := row{
 		Connection: con, Global: con.Slot.Org == tokenstore.Global, Label: labels[con.Status],
-		Minted: flowOf(in) == authflow.ClientCredentials, Shared: in.Fallback,
+		Minted: flowOf(in) == authflow.ClientCredentials, Changes: v.changes, Shared: in.Fallback,
 		Expires: momentOf(con.ExpiresAt, now), Refreshed: momentOf(con.LastRefresh, now), Next: momentOf(con.NextRefresh, now),
 		Connected: momentOf(con.ConnectedAt, now), Pending: momentOf(con.PendingSince, now),
 		ConnectURL: c.pathOf(in.Name, "connect"), RefreshURL: c.pathOf(in.Name, "refresh"),

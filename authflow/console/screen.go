@@ -22,6 +22,7 @@ type screen struct {
 	View    view
 	Form    string // the form token
 	Open    bool
+	Changes bool // the operator may do more than look
 	Notice  *flash
 	Problem string // why the form just sent was not accepted
 	Home    string // the whole screen's address, without any filter
@@ -76,7 +77,7 @@ func (c *console) writeScreen(w http.ResponseWriter, r *http.Request, v visit, s
 	s := c.screen(r.Context(), viewOf(r), v)
 	s.Problem = problem
 	if r.Method != http.MethodPost {
-		s.Notice = c.notice(r.URL.Query())
+		s.Notice = c.notice(r.URL.Query(), v)
 	}
 	for _, card := range s.Cards {
 		if card.Failure != "" {
@@ -90,24 +91,27 @@ func (c *console) writeScreen(w http.ResponseWriter, r *http.Request, v visit, s
 		Script:     c.path("/integrations/copy.js"),
 	}
 	if !c.open() {
-		page.Nav = render("nav", struct{ Operator, Action, Form string }{v.operator, c.path("/integrations/sign-out"), v.form})
+		page.Nav = render("nav", struct {
+			Operator, Action, Form string
+			Changes                bool
+		}{v.operator, c.path("/integrations/sign-out"), v.form, v.changes})
 	}
 	page.Write(w, status)
 }
 
 // screen gathers what a view shows, and lists no more than that.
 func (c *console) screen(ctx context.Context, look view, v visit) screen {
-	s := screen{View: look, Form: v.form, Open: c.open(), Home: c.path("/integrations")}
-	all := c.broker.Integrations()
+	s := screen{View: look, Form: v.form, Open: c.open(), Changes: v.changes, Home: c.path("/integrations")}
+	all := v.sees.Integrations()
 	s.Several = len(all) > 1
-	if in, ok := c.broker.Integration(look.Integration); ok {
+	if in, ok := v.sees.Integration(look.Integration); ok {
 		all = []*authflow.Integration{in}
 	} else {
 		s.View.Integration = ""
 	}
 	s.AttentionURL = c.screenURL(s.View.needing(true), nil)
 	for _, in := range all {
-		connections, err := c.broker.Connections(ctx, in.Name)
+		connections, err := v.sees.Connections(ctx, in.Name)
 		card := c.card(in, connections, s.View, v, len(all) == 1)
 		if err != nil {
 			c.log.WarnContext(ctx, "connections cannot be listed", "integration", in.Name, "cause", err.Error())

@@ -31,42 +31,46 @@ type session struct {
 	Proof    []byte `json:"proof"`
 }
 
-// operator returns the name of the operator with this token. Every token is compared, in constant time, whatever matches.
-func (c *console) operator(token string) (name string, ok bool) {
+// operator returns the operator with this token. Every token is compared, in constant time, whatever matches.
+func (c *console) operator(token string) (found Operator, ok bool) {
 	given := sha256.Sum256([]byte(token))
 	for _, op := range c.operators {
 		own := op.Token()
 		want := sha256.Sum256([]byte(own))
 		if subtle.ConstantTimeCompare(given[:], want[:]) == 1 && own != "" {
-			name, ok = op.Name, true
+			found, ok = op, true
 		}
 	}
-	return name, ok
+	return found, ok
 }
 
-// signedIn returns the operator of the request's session, or "" if there is none. An error means that the shelf could not be read.
-func (c *console) signedIn(r *http.Request) (string, error) {
+// signedIn returns the visit of the request's session, with the rights that its operator has by now, and whether there is one.
+// An error means that the shelf could not be read.
+func (c *console) signedIn(r *http.Request) (visit, bool, error) {
+	if c.open() {
+		return c.visitBy(anonymous, Rights{}), true, nil
+	}
 	cookie, err := r.Cookie(c.cookieName(sessionCookie))
 	if err != nil || cookie.Value == "" {
-		return "", nil
+		return visit{}, false, nil
 	}
 	values, err := c.sessions.Peek(r.Context(), shelfID(cookie.Value))
 	if errors.Is(err, tokenstore.ErrNotFound) {
-		return "", nil
+		return visit{}, false, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("console: session: %w", err)
+		return visit{}, false, fmt.Errorf("console: session: %w", err)
 	}
 	var s session
 	if len(values) != 1 || values[0] == nil || json.Unmarshal(values[0], &s) != nil {
-		return "", nil
+		return visit{}, false, nil
 	}
 	for _, op := range c.operators {
 		if op.Name == s.Operator && hmac.Equal(s.Proof, proof(cookie.Value, op.Token())) {
-			return op.Name, nil
+			return c.visitBy(op.Name, op.Rights), true, nil
 		}
 	}
-	return "", nil
+	return visit{}, false, nil
 }
 
 // signIn answers the sign-in form: with a session under a new id, never the one that the browser brought.
@@ -76,7 +80,7 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	token := strings.TrimSpace(r.PostFormValue("token"))
-	name, ok := c.operator(token)
+	op, ok := c.operator(token)
 	if !ok && !c.throttle.wrong() {
 		w.Header().Set("Retry-After", "1")
 		c.showSignIn(w, r, http.StatusTooManyRequests, "Too many wrong tokens. Please wait a moment and try again.")
@@ -88,11 +92,11 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := rand.Text()
-	value, err := json.Marshal(session{Operator: name, Proof: proof(id, token)})
+	value, err := json.Marshal(session{Operator: op.Name, Proof: proof(id, token)})
 	if err == nil {
 		err = c.sessions.Put(r.Context(), shelfID(id), value, sessionLife)
 	}
-	c.logAction(r.Context(), "sign_in", visit{operator: name}, tokenstore.Slot{}, err)
+	c.logAction(r.Context(), "sign_in", visit{operator: op.Name}, tokenstore.Slot{}, err)
 	if err != nil {
 		c.showFailure(w, failureOf(err))
 		return

@@ -77,13 +77,13 @@ var flashes = map[string]string{
 	"disconnected": "was disconnected.",
 }
 
-// notice returns the query's notice, or nil if there is none or it names nothing of ours.
-func (c *console) notice(q url.Values) *flash {
+// notice returns the query's notice, or nil if there is none or it names nothing that the operator sees.
+func (c *console) notice(q url.Values, v visit) *flash {
 	f := flash{Done: q.Get("done"), Integration: q.Get("name")}
 	org, err := parseOrg(q.Get("org"))
 	_, did := flashes[f.Done]
 	_, failed := titles[f.Done]
-	if _, ok := c.broker.Integration(f.Integration); !ok || err != nil || !did && !failed {
+	if _, ok := v.sees.Integration(f.Integration); !ok || err != nil || !did && !failed {
 		return nil
 	}
 	f.Org = org
