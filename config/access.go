@@ -9,6 +9,13 @@ import (
 type Operator struct {
 	Name  string
 	Token Secret
+	Rights
+}
+
+// Rights are what an operator may do.
+type Rights struct {
+	Viewer       bool     // role: viewer; sees, and changes nothing
+	Integrations []string // those seen; nil: all
 }
 
 // Caller may use the proxy.
@@ -22,7 +29,7 @@ type Caller struct {
 	MayReadTokens bool // access tokens of integrations with ExposeToken; never together with Allow
 }
 
-func readOperators(n node) []Operator {
+func readOperators(n node, known []*Integration) []Operator {
 	var list []Operator
 	names, tokens := unique{}, unique{}
 	for _, item := range n.items() {
@@ -32,10 +39,23 @@ func readOperators(n node) []Operator {
 		}
 		var op Operator
 		readIdentity(o, "token", &op.Name, &op.Token, names, tokens)
+		op.Rights = readRights(o, known)
 		o.close()
 		list = append(list, op)
 	}
 	return list
+}
+
+// readRights reads the keys role and integrations.
+func readRights(o *object, known []*Integration) Rights {
+	role := "operator"
+	set(o.at("role"), &role, oneOf("viewer", "operator"))
+	r := Rights{Viewer: role == "viewer"}
+	setList(o.at("integrations"), &r.Integrations, oneOfThese(known))
+	if slices.Contains(r.Integrations, "*") {
+		r.Integrations = nil
+	}
+	return r
 }
 
 func readCallers(n node, known []*Integration) []Caller {

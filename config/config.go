@@ -81,7 +81,7 @@ func (c *Config) read(n node) {
 	c.Log = readLog(o.at("log"))
 	c.Store = readStore(o.at("store"), o.at("encryption_keys"))
 	c.Proxy = readProxy(o.at("proxy"), o.at("callers"))
-	c.Auth = readAuth(o.at("auth"))
+	c.Auth = readAuth(o.at("auth"), c.Integrations)
 	c.Ops = readOps(o.at("ops"))
 	checkPorts(o)
 	checkHosts(o, c)

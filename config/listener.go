@@ -74,13 +74,13 @@ func readProxy(n, callers node) Proxy {
 	return p
 }
 
-func readAuth(n node) Auth {
+func readAuth(n node, known []*Integration) Auth {
 	o, _ := n.object()
 	a := Auth{Listen: authListen}
 	listen, public := o.at("listen"), o.at("public_url")
 	set(listen, &a.Listen, listenAddress)
 	set(public, &a.PublicURL, publicURL)
-	a.Operators = readOperators(o.at("operators"))
+	a.Operators = readOperators(o.at("operators"), known)
 	a.TLS = readTLS(o.at("tls"))
 	local := loopbackAddress(a.Listen)
 	if !local && !o.at("operators").lists() {

@@ -203,9 +203,13 @@ func consoleConfig(cfg *config.Config, broker console.Broker, kept store, log *s
 		out.Upkeep.Backup = file.Backup
 	}
 	for _, o := range cfg.Auth.Operators {
-		out.Operators = append(out.Operators, console.Operator{Name: o.Name, Token: o.Token.Reveal})
+		out.Operators = append(out.Operators, console.Operator{Name: o.Name, Token: o.Token.Reveal, Rights: rights(o.Rights)})
 	}
 	return out
+}
+
+func rights(r config.Rights) console.Rights {
+	return console.Rights{ReadOnly: r.Viewer, Integrations: r.Integrations}
 }
 
 // keyring returns the configured keys.
