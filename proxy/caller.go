@@ -2,9 +2,7 @@ package proxy
 
 import (
 	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
-	"encoding/binary"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,14 +13,12 @@ import (
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
-// maxKey bounds what is hashed for a request that claims a key.
-const maxKey = 512
-
-// caller is a Caller made ready, as one of its keys names it: several keys make several of it. No key itself is kept.
+// caller is a Caller made ready, as one of its proofs names it: each of its keys makes one, and its certificates one together.
 type caller struct {
 	name           string
-	digest         [sha256.Size]byte // of the key
+	digest         [sha256.Size]byte // of the key; the key itself is not kept
 	ends           time.Time         // of the key; zero: never
+	certified      bool              // a certificate named it, not a key
 	anyOrg, global bool
 	orgs           map[tokenstore.Org]bool
 	onlyOrg        tokenstore.Org // the one org that it is bound to; empty if there are none or several
@@ -32,17 +28,10 @@ type caller struct {
 	readsTokens    bool
 }
 
+// newCaller returns the rights of a Caller, without a proof.
 func newCaller(cfg Caller) (*caller, error) {
-	if cfg.Name == "" || cfg.Key == nil {
-		return nil, errors.New("a caller needs a Name and a Key")
-	}
-	key := cfg.Key()
-	if key == "" || len(key) > maxKey {
-		return nil, fmt.Errorf("caller %s: its key is empty or longer than %d bytes", cfg.Name, maxKey)
-	}
 	c := &caller{
 		name:           cfg.Name,
-		digest:         digestOf(key),
 		orgs:           make(map[tokenstore.Org]bool),
 		integrations:   cfg.Integrations,
 		anyIntegration: slices.Contains(cfg.Integrations, "*"),
@@ -58,7 +47,7 @@ func newCaller(cfg Caller) (*caller, error) {
 			c.orgs[tokenstore.Org(org)] = true
 			c.onlyOrg = tokenstore.Org(org)
 		default:
-			return nil, fmt.Errorf("caller %s: %q is no org", cfg.Name, org)
+			return nil, fmt.Errorf("%q is no org", org)
 		}
 	}
 	if c.anyOrg || len(c.orgs) != 1 {
@@ -69,7 +58,21 @@ func newCaller(cfg Caller) (*caller, error) {
 	return c, err
 }
 
-// ended reports whether what the caller was known by proves nothing any more.
+// byKey returns the caller as one of its keys names it.
+func (c *caller) byKey(k Key) *caller {
+	named := *c
+	named.digest, named.ends = k.SHA256, k.NotAfter
+	return &named
+}
+
+// byCertificate returns the caller as its certificates name it.
+func (c *caller) byCertificate() *caller {
+	named := *c
+	named.certified = true
+	return &named
+}
+
+// ended reports whether the key that named the caller proves nothing any more.
 func (c *caller) ended(now time.Time) bool { return !c.ends.IsZero() && now.After(c.ends) }
 
 // uses reports whether the caller has any right to the integration. A nil caller stands for everyone, where no callers are
@@ -93,34 +96,53 @@ func (c *caller) may(org tokenstore.Org, method, rest string) bool {
 	return len(c.allow) == 0 || allowedBy(c.allow, method, rest)
 }
 
-// keyring finds callers by key: by the first bytes of the key's SHA-256, and then in constant time by all of it. A digest's
-// beginning tells nothing of a key, so the look-up need not hide it.
-type keyring map[uint64][]*caller
-
-func (k keyring) add(c *caller) bool {
-	if k.find(c.digest) != nil {
-		return false
-	}
-	at := binary.NativeEndian.Uint64(c.digest[:])
-	k[at] = append(k[at], c)
-	return true
+// callers are those whom a Proxy knows, by what they prove themselves with. It does not change once it is made.
+type callers struct {
+	keys  keyring
+	names sanTable
 }
 
-func (k keyring) find(digest [sha256.Size]byte) *caller {
-	for _, c := range k[binary.NativeEndian.Uint64(digest[:])] {
-		if subtle.ConstantTimeCompare(c.digest[:], digest[:]) == 1 {
-			return c
+// add makes a Caller known by each of its proofs.
+func (cs *callers) add(cfg Caller) error {
+	keys, err := cfg.keys()
+	if err != nil {
+		return err
+	}
+	if cfg.Name == "" || len(keys)+len(cfg.SANs) == 0 {
+		return errors.New("needs a Name, and a key or a SAN")
+	}
+	c, err := newCaller(cfg)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if !cs.keys.add(c.byKey(k)) {
+			return errors.New("one of its keys is there twice")
+		}
+	}
+	certified := c.byCertificate()
+	for _, name := range cfg.SANs {
+		if err := cs.names.add(name, certified); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// callers are those whom a Proxy knows, by what they prove themselves with. It does not change once it is made.
-type callers struct {
-	keys keyring
+// keys returns all the keys.
+func (cfg Caller) keys() ([]Key, error) {
+	if cfg.Key == nil {
+		return cfg.Keys, nil
+	}
+	key := cfg.Key()
+	if key == "" || len(key) > maxKey {
+		return nil, fmt.Errorf("its key is empty or longer than %d bytes", maxKey)
+	}
+	return append([]Key{{SHA256: digestOf(key)}}, cfg.Keys...), nil
 }
 
-// of returns whom a request names at this time, or nil. X-Bifrost-Key counts alone where it is sent; else Authorization does.
+// of returns whom a request names at this time, or nil. X-Bifrost-Key counts alone where it is sent; else Authorization does, and
+// where that names nobody the client certificate.
 func (cs *callers) of(r *http.Request, now time.Time) *caller {
 	if keys, ok := r.Header["X-Bifrost-Key"]; ok {
 		if len(keys) != 1 {
@@ -128,7 +150,27 @@ func (cs *callers) of(r *http.Request, now time.Time) *caller {
 		}
 		return cs.keys.byKey(keys[0], now)
 	}
-	return cs.byAuthorization(r, now)
+	if c := cs.byAuthorization(r, now); c != nil {
+		return c
+	}
+	return cs.names.find(verifiedLeaf(r.TLS), now)
+}
+
+// again returns whom these callers see in what named c at another time, leaf being the certificate where it was one; or nil.
+func (cs *callers) again(c *caller, leaf *x509.Certificate, now time.Time) *caller {
+	if c.certified {
+		return cs.names.find(leaf, now)
+	}
+	return cs.keys.byDigest(c.digest, now)
+}
+
+// ended reports whether the key or certificate that named c, as these callers know it, has ended.
+func (cs *callers) ended(c *caller, leaf *x509.Certificate, now time.Time) bool {
+	if c.certified {
+		return now.After(leaf.NotAfter)
+	}
+	current := cs.keys.find(c.digest)
+	return current != nil && current.ended(now)
 }
 
 // byAuthorization returns whom a request's Authorization names, or nil. A header sent twice proves nothing.
@@ -153,35 +195,4 @@ func (cs *callers) byAuthorization(r *http.Request, now time.Time) *caller {
 // byBearer returns whom a Bearer credential names, or nil.
 func (cs *callers) byBearer(_ *http.Request, credential string, now time.Time) *caller {
 	return cs.keys.byKey(credential, now)
-}
-
-// byBasic takes the key as password or, as some SDKs send it, as user (RFC 7617).
-func (k keyring) byBasic(credentials string, now time.Time) *caller {
-	decoded, err := base64.StdEncoding.DecodeString(credentials)
-	if err != nil {
-		return nil
-	}
-	user, password, _ := strings.Cut(string(decoded), ":")
-	if c := k.byKey(password, now); c != nil {
-		return c
-	}
-	return k.byKey(user, now)
-}
-
-// byKey returns whose key it is, or nil: a key past its end proves nothing.
-func (k keyring) byKey(key string, now time.Time) *caller {
-	if key == "" || len(key) > maxKey {
-		return nil
-	}
-	c := k.find(digestOf(key))
-	if c == nil || c.ended(now) {
-		return nil
-	}
-	return c
-}
-
-// digestOf hashes without putting the key on the heap.
-func digestOf(key string) [sha256.Size]byte {
-	var buf [maxKey]byte
-	return sha256.Sum256(buf[:copy(buf[:], key)])
 }

@@ -3,9 +3,11 @@ package proxy
 import (
 	"encoding/base64"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -159,6 +161,34 @@ func TestOpenModeTakesNoRequestsFromForeignPages(t *testing.T) {
 	}
 }
 
+func TestCallersOfCertificatesAloneAreCallers(t *testing.T) {
+	b := start(t, nil, named())
+	res, _ := b.get(t, "/graph/x", "Authorization: ")
+	require.Equal(t, 401, res.StatusCode, "that there is no key does not mean that nobody needs one")
+	require.Empty(t, b.requests())
+}
+
+func TestEveryKeyOfACallerCountsUntilItsEnd(t *testing.T) {
+	now := time.Now()
+	b := start(t, nil, onConfig(func(c *Config) {
+		c.Callers[0].Keys = []Key{
+			{SHA256: digestOf("CANARY-new")},
+			{SHA256: digestOf("CANARY-old"), NotAfter: now.Add(time.Hour)},
+			{SHA256: digestOf("CANARY-ended"), NotAfter: now},
+		}
+	}))
+	for key, status := range map[string]int{callerKey: 200, "CANARY-new": 200, "CANARY-old": 200, "CANARY-ended": 401} {
+		for _, header := range []string{"Authorization: Bearer " + key, "Authorization: token " + key, basic("x", key), basic(key, ""), "X-Bifrost-Key: " + key} {
+			res, _ := b.get(t, "/graph/x", header)
+			require.Equal(t, status, res.StatusCode, header)
+		}
+	}
+	old := httptest.NewRequest("GET", "/", nil)
+	old.Header.Set("X-Bifrost-Key", "CANARY-old")
+	require.NotNil(t, b.proxy.callers.of(old, now.Add(time.Hour)))
+	require.Nil(t, b.proxy.callers.of(old, now.Add(time.Hour+1)))
+}
+
 func TestATrustedNetworkNeedsNoKeyAndNoHost(t *testing.T) {
 	b := start(t, nil, onConfig(func(c *Config) { c.Callers = nil }))
 	r := b.request(t, "GET", "/graph/x", "", "Authorization: ", "Sec-Fetch-Site: cross-site")
@@ -176,6 +206,14 @@ func TestBadCallersAreRefusedAtStart(t *testing.T) {
 		{{Name: "a"}},
 		{{Key: key}},
 		{{Name: "a", Key: key}, {Name: "b", Key: key}},
+		{{Name: "a", Key: key}, {Name: "b", Keys: []Key{{SHA256: digestOf("k")}}}},
+		{{Name: "a", Keys: []Key{{SHA256: digestOf("k")}, {SHA256: digestOf("k"), NotAfter: time.Unix(1, 0)}}}},
+		{{Name: "a", SANs: []string{"dns:a.test"}}, {Name: "b", SANs: []string{"dns:A.test"}}},
+		{{Name: "a", SANs: []string{"spiffe://a.test/a"}}, {Name: "b", SANs: []string{"spiffe://a.test/a"}}},
+		{{Name: "a", SANs: []string{"spiffe://user@a.test/a"}}},
+		{{Name: "a", SANs: []string{"a.test"}}},
+		{{Name: "a", SANs: []string{"dns:"}}},
+		{{Name: "a", SANs: []string{"ip:a.test"}}},
 		{{Name: "a", Key: key, Orgs: []string{"no org"}}},
 		{{Name: "a", Key: key, Allow: []string{"/no/method"}}},
 	} {

@@ -9,6 +9,7 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -120,17 +121,29 @@ type Target struct {
 	Headers map[string]string
 }
 
-// Caller may use the proxy with its key.
+// Caller may use the proxy. It proves itself with a key or a certificate, and needs one of them.
 type Caller struct {
-	Name         string
-	Key          func() string // read once, by New
-	Orgs         []string      // "*": every org, "@global": the right to ask for the global connection, or names
-	Integrations []string      // "*" or names
-	Allow        []string      // "METHOD /path/**"; empty: everything
+	Name string
+	Key  func() string // a key that never ends, read once, by New; nil: none
+	Keys []Key         // more of them, such as the old and the new while they are changed
+
+	// SANs are the subject alternative names that stand for the caller in client certificates which the listener has verified:
+	// URIs with their "://", or names after "dns:", "email:" or "ip:". They count where no key names a caller.
+	SANs []string
+
+	Orgs         []string // "*": every org, "@global": the right to ask for the global connection, or names
+	Integrations []string // "*" or names
+	Allow        []string // "METHOD /path/**"; empty: everything
 
 	// MayReadTokens lets the caller read the access tokens of Routes with ExposeToken, for orgs and integrations that are its
 	// own. It has no effect on a caller with Allow: a token would open every path.
 	MayReadTokens bool
+}
+
+// Key is a caller's key. The key itself need not be known.
+type Key struct {
+	SHA256   [sha256.Size]byte
+	NotAfter time.Time // later it proves nothing; zero: it never ends
 }
 
 // Proxy is the handler of the proxy listener. It is immutable: a reload makes a new one and Closes the old.
@@ -170,7 +183,7 @@ func New(cfg Config) (*Proxy, error) {
 		broker:      cfg.Broker,
 		names:       make(map[string]*route),
 		hosts:       make(hostTable),
-		callers:     callers{keys: make(keyring)},
+		callers:     callers{make(keyring), newSANTable()},
 		guarded:     len(cfg.Callers) > 0,
 		open:        cfg.Open,
 		publicURL:   strings.TrimRight(cfg.PublicURL, "/"),
@@ -241,12 +254,8 @@ func (p *Proxy) addRoutes(routes []Route) error {
 
 func (p *Proxy) addCallers(callers []Caller) error {
 	for _, one := range callers {
-		c, err := newCaller(one)
-		if err != nil {
-			return fmt.Errorf("proxy: %w", err)
-		}
-		if !p.callers.keys.add(c) {
-			return fmt.Errorf("proxy: caller %s: another one has the same key", c.name)
+		if err := p.callers.add(one); err != nil {
+			return fmt.Errorf("proxy: caller %s: %w", one.Name, err)
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -23,6 +24,7 @@ type tunnel struct {
 	of       *Tunnels
 	route    *route
 	caller   *caller
+	leaf     *x509.Certificate // the verified one of the caller's connection; nil: there is none
 	org      tokenstore.Org
 	rest     string
 	broker   Broker
@@ -59,7 +61,7 @@ type http1Only struct{}
 
 // reserve takes the tunnel's place among those of its integration.
 func (x *exchange) reserve() error {
-	t := &tunnel{of: x.proxy.tunnels, route: x.route, caller: x.caller, org: x.org, rest: x.rest, broker: x.proxy.broker}
+	t := &tunnel{of: x.proxy.tunnels, route: x.route, caller: x.caller, leaf: verifiedLeaf(x.r.TLS), org: x.org, rest: x.rest, broker: x.proxy.broker}
 	if !t.of.add(t, x.proxy) {
 		return fail(codeOverloaded, "This integration has as many WebSockets open as it may.")
 	}

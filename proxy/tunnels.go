@@ -132,7 +132,7 @@ func (p *Proxy) wouldOpen(t *tunnel) bool {
 	if t.caller == nil {
 		return false
 	}
-	c := p.callers.keys.find(t.caller.digest)
+	c := p.callers.again(t.caller, t.leaf, time.Now())
 	return c != nil && c.uses(rt.Integration) && c.may(t.org, http.MethodGet, t.rest)
 }
 
@@ -183,10 +183,12 @@ func (ts *Tunnels) watch(quiet <-chan struct{}) {
 	}
 }
 
-// ask closes the tunnels whose requests would now go out with another connection's credential, or with none.
+// ask closes the tunnels whose requests would now go out with another connection's credential, or with none, and those of callers
+// whose key or certificate has ended.
 func (ts *Tunnels) ask() {
 	bySlot := make(map[tokenstore.Slot][]*tunnel)
 	ts.mu.Lock()
+	rules := ts.rules
 	for t := range ts.all {
 		if t.live() {
 			slot := tokenstore.Slot{Integration: t.route.Integration, Org: t.org}
@@ -194,6 +196,10 @@ func (ts *Tunnels) ask() {
 		}
 	}
 	ts.mu.Unlock()
+	if rules != nil {
+		now := time.Now()
+		ts.closeWhere(byLifetime, func(t *tunnel) bool { return t.caller != nil && rules.callers.ended(t.caller, t.leaf, now) })
+	}
 	var asks errgroup.Group // its goroutines end before ask does
 	asks.SetLimit(asksAtOnce)
 	for slot, tunnels := range bySlot {

@@ -300,9 +300,13 @@ func TestAReloadClosesTheTunnelsThatItWouldNotOpen(t *testing.T) {
 		"not that path":            {func(_ *Config, r *Route) { r.Deny = []string{"GET /ws"} }, true},
 		"another org":              {func(_ *Config, r *Route) { r.OnlyOrgs = []tokenstore.Org{"globex"} }, true},
 		"another key":              {func(c *Config, _ *Route) { other(c) }, true},
-		"a caller of another org":  {func(c *Config, _ *Route) { c.Callers[0].Orgs = []string{"globex"} }, true},
-		"a caller elsewhere":       {func(c *Config, _ *Route) { c.Callers[0].Integrations = []string{"Other"} }, true},
-		"a caller's other path":    {func(c *Config, _ *Route) { c.Callers[0].Allow = []string{"GET /other"} }, true},
+		"another key beside it":    {func(c *Config, _ *Route) { c.Callers[0].Keys = []Key{{SHA256: digestOf("CANARY-another")}} }, false},
+		"its key has ended": {func(c *Config, _ *Route) {
+			c.Callers[0].Key, c.Callers[0].Keys = nil, []Key{{SHA256: digestOf(callerKey), NotAfter: time.Unix(1, 0)}}
+		}, true},
+		"a caller of another org": {func(c *Config, _ *Route) { c.Callers[0].Orgs = []string{"globex"} }, true},
+		"a caller elsewhere":      {func(c *Config, _ *Route) { c.Callers[0].Integrations = []string{"Other"} }, true},
+		"a caller's other path":   {func(c *Config, _ *Route) { c.Callers[0].Allow = []string{"GET /other"} }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var cfg Config
