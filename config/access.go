@@ -18,17 +18,6 @@ type Rights struct {
 	Integrations []string // those seen; nil: all
 }
 
-// Caller may use the proxy.
-type Caller struct {
-	Name         string
-	Key          Secret
-	Orgs         []string // "*": every org, "@global": the right to ask for the global connection
-	Integrations []string // "*": every integration
-	Allow        []string // "METHOD /path/**"; empty: everything
-
-	MayReadTokens bool // access tokens of integrations with ExposeToken; never together with Allow
-}
-
 func readOperators(n node, known []*Integration) []Operator {
 	var list []Operator
 	names, tokens := unique{}, unique{}
@@ -56,30 +45,6 @@ func readRights(o *object, known []*Integration) Rights {
 		r.Integrations = nil
 	}
 	return r
-}
-
-func readCallers(n node, known []*Integration) []Caller {
-	var list []Caller
-	names, keys := unique{}, unique{}
-	for _, item := range n.items() {
-		o, ok := item.object()
-		if !ok {
-			continue
-		}
-		var c Caller
-		readIdentity(o, "key", &c.Name, &c.Key, names, keys)
-		setList(o.need("orgs"), &c.Orgs, callerOrg)
-		setList(o.need("integrations"), &c.Integrations, oneOfThese(known))
-		setList(o.at("allow"), &c.Allow, rule)
-		reads := o.at("may_read_tokens")
-		setBool(reads, &c.MayReadTokens)
-		if c.MayReadTokens && o.at("allow").given() {
-			reads.problem("would open every path to the caller, by the tokens themselves, while allow opens some: remove one of them")
-		}
-		o.close()
-		list = append(list, c)
-	}
-	return list
 }
 
 // readIdentity reads a name and the secret that proves it. Both may stand in the file once.

@@ -86,5 +86,6 @@ func (c *Config) read(n node) {
 	checkPorts(o)
 	checkHosts(o, c)
 	checkLimits(o, c)
+	checkSANs(o)
 	o.close()
 }

@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"net/netip"
 	"os"
@@ -90,9 +92,12 @@ func TestEveryKeyIsRead(t *testing.T) {
 			{ID: "2025-11-01", Bytes: "CANARY-key-CANARY-key-CANARY-kex"},
 		},
 		Callers: []config.Caller{{
-			Name: "jobs", Key: "CANARY-from-a-file", Orgs: []string{"*", "@global", "acme"}, Integrations: []string{"Full", "*"}, Allow: rules,
+			Name: "jobs", Keys: []config.CallerKey{{SHA256: sha256.Sum256([]byte("CANARY-from-a-file"))}}, Orgs: []string{"*", "@global", "acme"}, Integrations: []string{"Full", "*"}, Allow: rules,
 		}, {
-			Name: "agent", Key: "CANARY-AGENT", Orgs: []string{"acme"}, Integrations: []string{"Second"}, MayReadTokens: true,
+			Name: "agent", Keys: []config.CallerKey{
+				{SHA256: sha256.Sum256([]byte("CANARY-AGENT")), NotAfter: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)},
+				{SHA256: [32]byte(bytes.Repeat([]byte("\x01\x23\x45\x67\x89\xab\xcd\xef"), 4))},
+			}, Orgs: []string{"acme"}, Integrations: []string{"Second"}, MayReadTokens: true,
 		}},
 		Integrations: []*config.Integration{{
 			Name:        "Full",
@@ -253,9 +258,6 @@ func revealed(cfg *config.Config) []string {
 	}
 	for _, o := range cfg.Auth.Operators {
 		list = append(list, o.Token.Reveal())
-	}
-	for _, c := range cfg.Callers {
-		list = append(list, c.Key.Reveal())
 	}
 	for _, in := range cfg.Integrations {
 		list = append(list, in.ClientSecret.Reveal())

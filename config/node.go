@@ -71,6 +71,14 @@ func (n node) items() []node {
 	return items
 }
 
+// fullItems returns the values of a list, and reports an empty one.
+func (n node) fullItems() []node {
+	if n.given() && n.yaml.Kind == yaml.SequenceNode && !n.lists() {
+		n.problem("is an empty list: list something or remove the key")
+	}
+	return n.items()
+}
+
 // lists tells whether the file lists something there, be it right or wrong.
 func (n node) lists() bool {
 	return n.given() && n.yaml.Kind == yaml.SequenceNode && len(n.yaml.Content) > 0
@@ -93,10 +101,7 @@ func set[T any](n node, dst *T, parse func(string) (T, error)) bool {
 
 // setList reads a list into dst, item by item as set does. An empty list and an item that stands twice are problems.
 func setList[T comparable](n node, dst *[]T, parse func(string) (T, error)) {
-	if n.given() && n.yaml.Kind == yaml.SequenceNode && !n.lists() {
-		n.problem("is an empty list: list something or remove the key")
-	}
-	for _, item := range n.items() {
+	for _, item := range n.fullItems() {
 		var v T
 		switch {
 		case !set(item, &v, parse):

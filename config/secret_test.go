@@ -20,7 +20,7 @@ import (
 func TestASecretDoesNotPrint(t *testing.T) {
 	cfg := load(t, "testdata/full.yaml")
 	var out bytes.Buffer
-	for _, v := range []any{cfg, *cfg, cfg.Callers, cfg.Callers[0].Key, cfg.Integrations[0], *cfg.Integrations[0], cfg.EncryptionKeys, cfg.Store} {
+	for _, v := range []any{cfg, *cfg, cfg.Callers, cfg.Integrations[0].ClientSecret, cfg.Integrations[0], *cfg.Integrations[0], cfg.EncryptionKeys, cfg.Store} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%t"} {
 			fmt.Fprintf(&out, verb, v)
 		}
@@ -31,7 +31,7 @@ func TestASecretDoesNotPrint(t *testing.T) {
 	}
 	require.False(t, strings.Contains(out.String(), "CANARY") || strings.Contains(out.String(), fmt.Sprintf("%x", "CANARY")))
 	require.Contains(t, out.String(), "[redacted]")
-	require.Equal(t, "[redacted]", cfg.Callers[0].Key.String())
+	require.Equal(t, "[redacted]", cfg.Integrations[0].ClientSecret.String())
 }
 
 func TestASecretFileLosesItsLineBreakAlone(t *testing.T) {

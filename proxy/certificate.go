@@ -23,7 +23,7 @@ func newSANTable() sanTable {
 	return sanTable{make(map[url.URL]*caller), make(map[string]*caller), make(map[string]*caller), make(map[netip.Addr]*caller)}
 }
 
-var errSAN = errors.New("a SAN must be a URI without user, or begin with dns:, email: or ip:")
+var errSAN = errors.New("a SAN must be a URI without user, or dns:NAME, email:ADDRESS or ip:ADDRESS")
 
 // add makes a name stand for c. See Caller.SANs for its form.
 func (t sanTable) add(name string, c *caller) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/bifrost-proxy/bifrost/config"
 	"github.com/bifrost-proxy/bifrost/proxy"
@@ -26,6 +27,9 @@ func runCheck(_ context.Context, args []string, std stdio) error {
 	}
 	for _, name := range unbound(cfg) {
 		fmt.Fprintf(std.err, "note: integrations.%s.expose_token: %s\n", name, unboundText)
+	}
+	for _, k := range endingKeys(cfg, time.Now()) {
+		fmt.Fprintf(std.err, "note: caller %s, key_sha256 %s…, not_after %s: %s\n", k.caller, k.digest, k.notAfter.Format(time.RFC3339), k.message())
 	}
 	_, err = fmt.Fprintf(std.out, "ok: %s: %d integrations, %d callers, %d operators, store %s\n",
 		*path, len(cfg.Integrations), len(cfg.Callers), len(cfg.Auth.Operators), storeKind(cfg))

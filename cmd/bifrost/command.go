@@ -32,7 +32,7 @@ func commands() []command {
 		{"backup", "[-config FILE] [-force] FILE", "copy the store while it is in use", runBackup},
 		{"restore", "[-config FILE] [-trust] FILE", "make a store of a backup", runRestore},
 		{"rekey", "[-config FILE]", "seal every record with the newest key", runRekey},
-		{"key new", "", "print a new key for encryption_keys", runKeyNew},
+		{"key new", "", "print a new key, for a caller or encryption_keys", runKeyNew},
 		{"version", "", "print the version", runVersion},
 	}
 }

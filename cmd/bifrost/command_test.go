@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -80,6 +81,25 @@ func TestKeyNewMakesAKeyForTheConfiguration(t *testing.T) {
 	require.Equal(t, 0, code, stdout)
 	s.start(t)
 	require.NoFileExists(t, filepath.Join(s.dir, "bifrost.db.key"))
+}
+
+// TestKeyNewMakesACaller takes what is printed as an operator does: the key to the caller, the line of stderr into the file.
+func TestKeyNewMakesACaller(t *testing.T) {
+	s := newSetup(t, authflowtest.New(t, authflowtest.Config{}), nil)
+	key, stderr, code := s.command(t, "key", "new")
+	require.Equal(t, 0, code)
+	line := regexp.MustCompile(`(?m)^key_sha256: [0-9a-f]{64}$`).FindString(stderr)
+	require.NotEmpty(t, line, stderr)
+	require.NotContains(t, stderr, strings.TrimSpace(key))
+	s.write(t, strings.Replace(s.text(), "key: {env: CALLER}", line, 1))
+	stdout, _, code := s.command(t, "check")
+	require.Equal(t, 0, code, stdout)
+	s.start(t)
+	s.connect(t, "acme")
+	status, body := s.callWith(&http.Client{Timeout: patience}, "http", "X-Bifrost-Key", strings.TrimSpace(key))
+	require.Equal(t, http.StatusOK, status, body)
+	status, _ = s.call(t, "acme", "/graph/me")
+	require.Equal(t, http.StatusUnauthorized, status)
 }
 
 func TestVersionNamesItself(t *testing.T) {

@@ -172,6 +172,7 @@ func (p *process) announce() {
 		p.log.Warn("no callers are configured: whoever reaches the proxy listener may use every connection")
 	}
 	p.warnUnbound(cfg)
+	p.warnEnding(cfg)
 	if len(cfg.Auth.Operators) == 0 {
 		p.log.Warn("no operators are configured: the screen and the API are open to this machine")
 	}

@@ -65,6 +65,7 @@ func (r *reloader) apply(cfg *config.Config, asked bool) error {
 	r.loaded = cfg
 	p.log.Info("the configuration was reloaded", "integrations", len(cfg.Integrations), "callers", len(cfg.Callers))
 	p.warnUnbound(pinned)
+	p.warnEnding(pinned)
 	if len(restart) > 0 {
 		p.log.Warn("some changes need a restart; until then the old values stay", "settings", restart)
 	}

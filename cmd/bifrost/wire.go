@@ -120,13 +120,21 @@ func proxyConfig(cfg *config.Config, broker proxy.Broker, metrics *proxy.Metrics
 		out.Routes = append(out.Routes, route(in))
 	}
 	for _, c := range cfg.Callers {
-		out.Callers = append(out.Callers, proxy.Caller{
-			Name: c.Name, Key: c.Key.Reveal, Orgs: c.Orgs, Integrations: c.Integrations, Allow: c.Allow,
-			MayReadTokens: c.MayReadTokens,
-		})
+		out.Callers = append(out.Callers, caller(c))
 	}
 	if cfg.Proxy.IncludeConnectURL {
 		out.ConnectURL = connectURL(cfg.Auth.PublicURL)
+	}
+	return out
+}
+
+func caller(c config.Caller) proxy.Caller {
+	out := proxy.Caller{
+		Name: c.Name, SANs: c.SANs, Orgs: c.Orgs, Integrations: c.Integrations, Allow: c.Allow,
+		MayReadTokens: c.MayReadTokens,
+	}
+	for _, k := range c.Keys {
+		out.Keys = append(out.Keys, proxy.Key(k))
 	}
 	return out
 }
