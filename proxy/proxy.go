@@ -1,9 +1,9 @@
 // Package proxy takes a caller's request to its upstream with the right credential.
 //
 // A [Proxy] reads a request top to bottom: the raw target is accepted or refused, never normalised (gate.go); its path or Host
-// finds the route (route.go); a key says who calls (caller.go); headers say for which org (org.go); rules say whether they may
-// (rule.go); then httputil.ReverseProxy carries it, and one credential is set on the way out (credential.go). Whatever fails
-// is answered from one table (failure.go), and every request ends in one log line and its metrics (event.go).
+// finds the route (route.go); a key or a certificate says who calls (caller.go); headers say for which org (org.go); rules say
+// whether they may (rule.go); then httputil.ReverseProxy carries it, and one credential is set on the way out (credential.go).
+// Whatever fails is answered from one table (failure.go), and every request ends in one log line and its metrics (event.go).
 package proxy
 
 import (

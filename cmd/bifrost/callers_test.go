@@ -213,7 +213,7 @@ func TestAClientCertificateIsRenewedUnderLoad(t *testing.T) {
 	current.Store(second.issue(t, jobs+"2"))
 	status, body = s.callWith(fresh, "https", "", "")
 	require.Equal(t, http.StatusUnauthorized, status, body)
-	status, body = s.callWith(fresh, "https", "X-Bifrost-Key", callerKey)
+	status, _ = s.callWith(fresh, "https", "X-Bifrost-Key", callerKey)
 	require.Equal(t, http.StatusOK, status, "whom the certificate does not name a key may")
 	status, _ = s.callWith(kept, "https", "", "")
 	require.Equal(t, http.StatusOK, status, "a connection stays who it is")
