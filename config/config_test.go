@@ -259,6 +259,9 @@ func revealed(cfg *config.Config) []string {
 	for _, o := range cfg.Auth.Operators {
 		list = append(list, o.Token.Reveal())
 	}
+	if cfg.Auth.OIDC != nil {
+		list = append(list, cfg.Auth.OIDC.ClientSecret.Reveal())
+	}
 	for _, in := range cfg.Integrations {
 		list = append(list, in.ClientSecret.Reveal())
 	}

@@ -29,6 +29,7 @@ type Auth struct {
 	Listen    string // default 127.0.0.1:8081
 	PublicURL string // without trailing slash; default http(s)://{listen} on a loopback address
 	Operators []Operator
+	OIDC      *OIDC // nil: operators sign in by token only
 	TLS       *TLS
 }
 
@@ -81,10 +82,11 @@ func readAuth(n node, known []*Integration) Auth {
 	set(listen, &a.Listen, listenAddress)
 	set(public, &a.PublicURL, publicURL)
 	a.Operators = readOperators(o.at("operators"), known)
+	a.OIDC = readOIDC(o.at("oidc"), known)
 	a.TLS = readTLS(o.at("tls"))
 	local := loopbackAddress(a.Listen)
-	if !local && !o.at("operators").lists() {
-		listen.problem("is not a loopback address: whoever reaches it could connect and disconnect; add auth.operators")
+	if !local && !o.at("operators").lists() && !o.at("oidc").given() {
+		listen.problem("is not a loopback address: whoever reaches it could connect and disconnect; add auth.operators or auth.oidc")
 	}
 	switch {
 	case public.given():
