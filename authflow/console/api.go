@@ -80,7 +80,7 @@ func (c *console) bearer(r *http.Request) (visit, error) {
 		return visit{}, unknown
 	}
 	op, ok := c.operator(strings.TrimSpace(token))
-	if !ok && !c.throttle.wrong() {
+	if !ok && !c.wrong.allows() {
 		return visit{}, &failure{status: http.StatusTooManyRequests, code: "rate_limited", detail: "Too many wrong tokens."}
 	}
 	if !ok {

@@ -49,7 +49,8 @@ type Config struct {
 	Broker    Broker
 	Sessions  tokenstore.Shelf // where sign-ins are kept; not used in open mode
 	PublicURL string           // the auth listener as browsers see it, without a trailing slash; its path prefixes every link
-	Operators []Operator       // empty: open mode, behind the Host and Sec-Fetch-Site gate
+	Operators []Operator       // without these and OIDC: open mode, behind the Host and Sec-Fetch-Site gate
+	OIDC      *OIDC            // nil: nobody signs in at a provider
 	Upkeep    Upkeep           // of the store
 	Log       *slog.Logger     // nil: discards
 }
@@ -61,19 +62,21 @@ type Operator struct {
 	Rights Rights        // the zero Rights: all
 }
 
-// console is the handler. It is immutable but for the throttle.
+// console is the handler. It is immutable but for the throttles and what is known of the provider.
 type console struct {
 	catalogue Catalogue // of all integrations: handlers use that of their visit
 	broker    Actions
 	sessions  tokenstore.Shelf
 	operators []Operator
+	oidc      *openID // nil: nobody signs in at a provider
 	log       *slog.Logger
 	rekey     func(context.Context) (tokenstore.Rekeyed, error) // or nil
 	backup    func() (*tokenstore.Backup, error)                // or nil
 
-	public   *url.URL // Config.PublicURL
-	cross    *http.CrossOriginProtection
-	throttle throttle
+	public *url.URL // Config.PublicURL
+	cross  *http.CrossOriginProtection
+	wrong  throttle // of wrong tokens
+	starts throttle // of sign-ins at the provider
 }
 
 // New returns the handler of everything on the auth listener besides /oauth/: /integrations and /api/v1/, a redirect from / to
@@ -86,7 +89,7 @@ func New(cfg Config) (http.Handler, error) {
 	if err != nil || public.Scheme == "" || public.Host == "" {
 		return nil, errors.New("console: the public URL must be absolute")
 	}
-	if len(cfg.Operators) > 0 && cfg.Sessions == nil {
+	if (len(cfg.Operators) > 0 || cfg.OIDC != nil) && cfg.Sessions == nil {
 		return nil, errors.New("console: operators need a shelf for their sessions")
 	}
 	names := map[string]bool{}
@@ -103,6 +106,11 @@ func New(cfg Config) (http.Handler, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.OIDC != nil {
+		if c.oidc, err = newOpenID(*cfg.OIDC); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.cross.AddTrustedOrigin(c.origin()); err != nil {
 		return nil, fmt.Errorf("console: public URL: %w", err)
 	}
@@ -117,6 +125,8 @@ func (c *console) routes() http.Handler {
 	mux.Handle("/integrations", c.page(visits{http.MethodGet: c.showScreen}))
 	mux.HandleFunc("GET /integrations/copy.js", c.script)
 	mux.Handle("/integrations/sign-in", c.gated(handlers{http.MethodPost: c.signIn}))
+	mux.Handle("/integrations/sign-in/sso", c.gated(handlers{http.MethodPost: c.startSSO}))
+	mux.Handle("/integrations/sign-in/callback", c.gated(handlers{http.MethodGet: c.finishSSO}))
 	mux.Handle("/integrations/sign-out", c.page(visits{http.MethodPost: c.signOut}, seeing))
 	mux.Handle("/integrations/{name}/connect", c.page(visits{http.MethodPost: c.connect}))
 	mux.Handle("/integrations/{name}/refresh", c.page(visits{http.MethodPost: c.refresh}))

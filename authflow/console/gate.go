@@ -13,8 +13,8 @@ import (
 	"strings"
 )
 
-// open says that there are no operators: whoever reaches this machine's own address may do everything.
-func (c *console) open() bool { return len(c.operators) == 0 }
+// open says that nobody has to sign in: whoever reaches this machine's own address may do everything.
+func (c *console) open() bool { return len(c.operators) == 0 && c.oidc == nil }
 
 // admits is the gate of the open mode: a web page must not use the screen through a visitor's own machine, whether it sends
 // requests from another site or makes its own name resolve to our address (DNS rebinding).

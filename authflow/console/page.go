@@ -153,11 +153,25 @@ func (c *console) showFailure(w http.ResponseWriter, f *failure) {
 	c.showMessage(w, f.status, message{Title: f.title(), Text: f.detail, Home: c.path("/integrations")})
 }
 
+// signInForm is what the sign-in form shows.
+type signInForm struct {
+	Action, Form, View, Problem string
+	Tokens, SSO                 bool   // which ways there are
+	Reachable                   bool   // the provider answers
+	Provider                    string // its host
+	Again                       string // where the form is shown anew
+}
+
 func (c *console) showSignIn(w http.ResponseWriter, r *http.Request, status int, problem string) {
-	body := render("signin", struct{ Action, Form, View, Problem string }{
-		c.path("/integrations/sign-in"), c.giveForm(w, r), viewOf(r).String(), problem,
-	})
-	authflow.Page{Title: "Sign in", Body: body, Home: c.path("/integrations")}.Write(w, status)
+	sources := c.ssoSources(r.Context())
+	form := signInForm{
+		Action: c.path("/integrations/sign-in"), Form: c.giveForm(w, r), View: viewOf(r).String(), Problem: problem,
+		Tokens: len(c.operators) > 0, SSO: c.oidc != nil, Reachable: sources != nil, Again: c.screenURL(viewOf(r), nil),
+	}
+	if form.SSO {
+		form.Provider = c.oidc.host()
+	}
+	authflow.Page{Title: "Sign in", Body: render("signin", form), Home: c.path("/integrations"), FormAction: sources}.Write(w, status)
 }
 
 // logAction writes the one line of an action that changes state, or tried to.

@@ -37,6 +37,8 @@ var surface = map[string]map[string]string{
 	"GET /integrations/copy.js":       {"GET": anybody, "POST": neverMine, "PUT": neverMine, "DELETE": neverMine, "PATCH": neverMine},
 	"/integrations":                   {"GET": sees},
 	"/integrations/sign-in":           {"POST": anybody},
+	"/integrations/sign-in/sso":       {"POST": neverMine}, // this site has no provider
+	"/integrations/sign-in/callback":  {"GET": neverMine},
 	"/integrations/sign-out":          {"POST": sees},
 	"/integrations/{name}/connect":    {"POST": changes},
 	"/integrations/{name}/refresh":    {"POST": changes},

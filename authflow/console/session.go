@@ -24,11 +24,12 @@ const (
 	formCookie    = "bifrost-form"
 )
 
-// session is what the shelf keeps of a sign-in. Proof binds it to the operator's token: when the token changes, all sessions
-// that it opened end.
+// session is what the shelf keeps of a sign-in. Proof binds it to the operator's token, or to the client at the provider: when
+// that changes, all sessions that it opened end.
 type session struct {
-	Operator string `json:"operator"`
-	Proof    []byte `json:"proof"`
+	Operator string          `json:"operator,omitempty"`
+	Claims   json.RawMessage `json:"claims,omitempty"` // instead of Operator: of who has signed in at the provider
+	Proof    []byte          `json:"proof"`
 }
 
 // operator returns the operator with this token. Every token is compared, in constant time, whatever matches.
@@ -65,6 +66,10 @@ func (c *console) signedIn(r *http.Request) (visit, bool, error) {
 	if len(values) != 1 || values[0] == nil || json.Unmarshal(values[0], &s) != nil {
 		return visit{}, false, nil
 	}
+	if s.Claims != nil {
+		v, ok := c.visitByClaims(s, cookie.Value)
+		return v, ok, nil
+	}
 	for _, op := range c.operators {
 		if op.Name == s.Operator && hmac.Equal(s.Proof, proof(cookie.Value, op.Token())) {
 			return c.visitBy(op.Name, op.Rights), true, nil
@@ -73,7 +78,23 @@ func (c *console) signedIn(r *http.Request) (visit, bool, error) {
 	return visit{}, false, nil
 }
 
-// signIn answers the sign-in form: with a session under a new id, never the one that the browser brought.
+// visitByClaims returns the visit of somebody who has signed in at the provider, if the rules in force let him in.
+func (c *console) visitByClaims(s session, id string) (visit, bool) {
+	if c.oidc == nil || !hmac.Equal(s.Proof, proof(id, c.oidc.identity())) {
+		return visit{}, false
+	}
+	who, err := parsePerson(s.Claims)
+	if err != nil {
+		return visit{}, false
+	}
+	rights, ok := c.oidc.rightsOf(who)
+	if !ok {
+		return visit{}, false
+	}
+	return c.visitBy(c.name(who), rights), true
+}
+
+// signIn answers the sign-in form for operators with a token.
 func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 	if c.open() {
 		authflow.SeeOther(w, c.path("/integrations"))
@@ -81,7 +102,7 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	token := strings.TrimSpace(r.PostFormValue("token"))
 	op, ok := c.operator(token)
-	if !ok && !c.throttle.wrong() {
+	if !ok && !c.wrong.allows() {
 		w.Header().Set("Retry-After", "1")
 		c.showSignIn(w, r, http.StatusTooManyRequests, "Too many wrong tokens. Please wait a moment and try again.")
 		return
@@ -91,19 +112,26 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 		c.showSignIn(w, r, http.StatusUnauthorized, "That is not a valid operator token.")
 		return
 	}
+	c.openSession(w, r, op.Name, viewOf(r), func(id string) session {
+		return session{Operator: op.Name, Proof: proof(id, token)}
+	})
+}
+
+// openSession begins a session under a new id, never the one that the browser brought, and leads to what was asked for.
+func (c *console) openSession(w http.ResponseWriter, r *http.Request, operator string, look view, of func(id string) session) {
 	id := rand.Text()
-	value, err := json.Marshal(session{Operator: op.Name, Proof: proof(id, token)})
+	value, err := json.Marshal(of(id))
 	if err == nil {
 		err = c.sessions.Put(r.Context(), shelfID(id), value, sessionLife)
 	}
-	c.logAction(r.Context(), "sign_in", visit{operator: op.Name}, tokenstore.Slot{}, err)
+	c.logAction(r.Context(), "sign_in", visit{operator: operator}, tokenstore.Slot{}, err)
 	if err != nil {
 		c.showFailure(w, failureOf(err))
 		return
 	}
 	http.SetCookie(w, c.cookie(sessionCookie, id, sessionLife))
 	http.SetCookie(w, c.cookie(formCookie, "", -1))
-	authflow.SeeOther(w, c.screenURL(viewOf(r), nil))
+	authflow.SeeOther(w, c.screenURL(look, nil))
 }
 
 // signOut ends the session on every replica.

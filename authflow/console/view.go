@@ -30,7 +30,12 @@ func viewOf(r *http.Request) view {
 	if r.Method != http.MethodPost {
 		return parseView(r.URL.Query())
 	}
-	q, err := url.ParseQuery(r.PostFormValue("view"))
+	return viewIn(r.PostFormValue("view"))
+}
+
+// viewIn returns the view that a query names, which is no address: it leads nowhere but to our screen.
+func viewIn(query string) view {
+	q, err := url.ParseQuery(query)
 	if err != nil {
 		q = nil
 	}

@@ -31,8 +31,12 @@ func runCheck(_ context.Context, args []string, std stdio) error {
 	for _, k := range endingKeys(cfg, time.Now()) {
 		fmt.Fprintf(std.err, "note: caller %s, key_sha256 %s…, not_after %s: %s\n", k.caller, k.digest, k.notAfter.Format(time.RFC3339), k.message())
 	}
-	_, err = fmt.Fprintf(std.out, "ok: %s: %d integrations, %d callers, %d operators, store %s\n",
-		*path, len(cfg.Integrations), len(cfg.Callers), len(cfg.Auth.Operators), storeKind(cfg))
+	sso := ""
+	if cfg.Auth.OIDC != nil {
+		sso = " and those of " + cfg.Auth.OIDC.Issuer
+	}
+	_, err = fmt.Fprintf(std.out, "ok: %s: %d integrations, %d callers, %d operators%s, store %s\n",
+		*path, len(cfg.Integrations), len(cfg.Callers), len(cfg.Auth.Operators), sso, storeKind(cfg))
 	return err
 }
 

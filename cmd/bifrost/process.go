@@ -173,7 +173,7 @@ func (p *process) announce() {
 	}
 	p.warnUnbound(cfg)
 	p.warnEnding(cfg)
-	if len(cfg.Auth.Operators) == 0 {
+	if openToAll(cfg.Auth) {
 		p.log.Warn("no operators are configured: the screen and the API are open to this machine")
 	}
 }

@@ -107,11 +107,14 @@ func exposed(cfg *config.Config) error {
 	if len(cfg.Callers) == 0 && !cfg.Proxy.TrustNetwork && !loopback(cfg.Proxy.Listen) {
 		return errors.New("proxy.listen: the address in force is not loopback: callers, or proxy.trust_network, must stay until a restart")
 	}
-	if len(cfg.Auth.Operators) == 0 && !loopback(cfg.Auth.Listen) {
-		return errors.New("auth.listen: the address in force is not loopback: auth.operators must stay until a restart")
+	if openToAll(cfg.Auth) && !loopback(cfg.Auth.Listen) {
+		return errors.New("auth.listen: the address in force is not loopback: auth.operators, or auth.oidc, must stay until a restart")
 	}
 	return nil
 }
+
+// openToAll says that nobody has to sign in.
+func openToAll(auth config.Auth) bool { return len(auth.Operators) == 0 && auth.OIDC == nil }
 
 // report logs why a configuration is not brought into force, each problem by itself.
 func report(log *slog.Logger, err error) {

@@ -213,6 +213,22 @@ func consoleConfig(cfg *config.Config, broker console.Broker, kept store, log *s
 	for _, o := range cfg.Auth.Operators {
 		out.Operators = append(out.Operators, console.Operator{Name: o.Name, Token: o.Token.Reveal, Rights: rights(o.Rights)})
 	}
+	out.OIDC = signIn(cfg.Auth.OIDC)
+	return out
+}
+
+// signIn translates the provider at which operators sign in; nil stays nil.
+func signIn(o *config.OIDC) *console.OIDC {
+	if o == nil {
+		return nil
+	}
+	out := &console.OIDC{
+		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: o.ClientSecret.Reveal, Scopes: o.Scopes,
+		GroupsClaim: o.GroupsClaim, TrustEmail: o.TrustEmail, Contact: o.Contact,
+	}
+	for _, r := range o.Rules {
+		out.Rules = append(out.Rules, console.Rule{Emails: r.Emails, Domains: r.Domains, Groups: r.Groups, Claims: r.Claims, Rights: rights(r.Rights)})
+	}
 	return out
 }
 
