@@ -107,7 +107,7 @@ func New(cfg Config) (http.Handler, error) {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	if cfg.OIDC != nil {
-		if c.oidc, err = newOpenID(*cfg.OIDC); err != nil {
+		if c.oidc, err = newOpenID(*cfg.OIDC, c.log); err != nil {
 			return nil, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -46,6 +47,7 @@ const (
 type openID struct {
 	OIDC
 	client *http.Client
+	log    *slog.Logger
 	flight singleflight.Group
 
 	mu    sync.Mutex // guards the fields below
@@ -61,7 +63,7 @@ type provider struct {
 	sendsIssuer bool // the answers to authorization requests always name it (RFC 9207)
 }
 
-func newOpenID(cfg OIDC) (*openID, error) {
+func newOpenID(cfg OIDC, log *slog.Logger) (*openID, error) {
 	if cfg.Issuer == "" || cfg.ClientID == "" || cfg.ClientSecret == nil || !slices.Contains(cfg.Scopes, oidc.ScopeOpenID) {
 		return nil, errors.New("console: sign-in by OIDC needs an issuer, a client with a secret, and the scope openid")
 	}
@@ -74,7 +76,7 @@ func newOpenID(cfg OIDC) (*openID, error) {
 	if cfg.Contact == "" {
 		cfg.Contact = "the operators of this Bifrost"
 	}
-	return &openID{OIDC: cfg, client: newProviderClient()}, nil
+	return &openID{OIDC: cfg, client: newProviderClient(), log: log}, nil
 }
 
 // newProviderClient returns a client that follows no redirect, because a secret goes where it was sent to, and uses no proxy.
@@ -148,6 +150,7 @@ func (o *openID) remember(found *provider, err error) (*provider, error) {
 	o.again = time.Now().Add(providerLife)
 	if err != nil {
 		o.again = time.Now().Add(providerRetry)
+		o.log.Warn("the sign-in provider gives no usable answer", "issuer", o.Issuer, "cause", err.Error())
 		found = o.found
 	}
 	if found != nil {

@@ -29,7 +29,8 @@ func TestACallbackThatIsNotOfThisBrowserIsRefused(t *testing.T) {
 		"two codes":                 func(_ *site, q url.Values) { q.Add("code", "CANARY-second") },
 		"two states":                func(_ *site, q url.Values) { q.Add("state", "second") },
 		"a code with a line break":  func(_ *site, q url.Values) { q.Set("code", "CANARY\r\nSet-Cookie: a=b") },
-		"a code of 100 kB":          func(_ *site, q url.Values) { q.Set("code", strings.Repeat("c", 100_000)) },
+		"a code of 20 kB":           func(_ *site, q url.Values) { q.Set("code", strings.Repeat("c", 20_000)) },
+		"a query of 40 kB":          func(_ *site, q url.Values) { q.Set("session_state", strings.Repeat("c", 40_000)) },
 		"a browser without cookies": func(s *site, _ url.Values) { clear(s.cookies) },
 		"another browser's cookie": func(s *site, _ url.Values) {
 			for name := range s.cookies {

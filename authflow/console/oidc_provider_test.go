@@ -34,7 +34,7 @@ type idp struct {
 	userinfo  map[string]any                                 // nil: there is no such endpoint
 	token     func(w http.ResponseWriter, _ url.Values) bool // nil: as usual; true: it has answered
 	down      atomic.Bool
-	finds     atomic.Int32 // discoveries
+	asked     atomic.Int32 // requests of any kind
 	exchanges atomic.Int32
 	usage     atomic.Int32 // of userinfo
 
@@ -62,6 +62,7 @@ func newIDP(t *testing.T) *idp {
 		reply(w, p.userinfo)
 	})
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.asked.Add(1)
 		if p.down.Load() {
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = w.Write([]byte("CANARY-body-of-the-provider"))
@@ -79,7 +80,6 @@ func reply(w http.ResponseWriter, body any) {
 }
 
 func (p *idp) discovery(w http.ResponseWriter, _ *http.Request) {
-	p.finds.Add(1)
 	doc := map[string]any{
 		"issuer": p.URL, "authorization_endpoint": p.URL + "/authorize", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
 		"id_token_signing_alg_values_supported": []string{"ES256", "HS256", "none"},

@@ -61,7 +61,8 @@ func (c *console) finishSSO(w http.ResponseWriter, r *http.Request) {
 	http.SetCookie(w, c.flowCookieFor(answer.state, "", -1))
 	who, page, err := c.identify(r.Context(), going, answer)
 	if err != nil {
-		c.logAction(r.Context(), "sign_in_failed", visit{}, tokenstore.Slot{}, err)
+		c.logAction(r.Context(), "sign_in_failed", visit{operator: anonymous}, tokenstore.Slot{}, err)
+		failureOf(err).retryHeader(w)
 		c.showMessage(w, failureOf(err).status, page)
 		return
 	}
@@ -138,7 +139,7 @@ func (c *console) refuse(w http.ResponseWriter, r *http.Request, who person) {
 
 // tryAgain is a message that leads back to the sign-in form.
 func (c *console) tryAgain(title, text string) message {
-	return message{Title: title, Text: text, Home: c.path("/integrations")}
+	return message{Title: title, Text: text, Home: c.path("/integrations"), Link: "Back to sign-in"}
 }
 
 // host names the provider for people.
@@ -160,7 +161,6 @@ func (c *console) ssoSources(ctx context.Context) []string {
 	defer cancel()
 	p, err := c.oidc.provider(ctx)
 	if err != nil {
-		c.log.WarnContext(ctx, "the sign-in provider is unreachable", "issuer", c.oidc.Issuer, "cause", err.Error())
 		return nil
 	}
 	return []string{c.origin(), p.origin()}

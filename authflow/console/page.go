@@ -125,6 +125,7 @@ func (c *console) script(w http.ResponseWriter, _ *http.Request) {
 type message struct {
 	Title, Text string
 	Home        string // link to the screen; empty: none
+	Link        string // its text; empty: the usual one
 }
 
 func (c *console) showMessage(w http.ResponseWriter, status int, m message) {
