@@ -34,7 +34,7 @@ func TestTheSignInFormOffersTheWaysThatThereAre(t *testing.T) {
 	w := newSSOSite(t, p).get("/integrations")
 	require.Contains(t, w.Body.String(), "Operator token")
 	require.Contains(t, w.Body.String(), "Sign in with SSO")
-	require.Contains(t, w.Header().Get("Content-Security-Policy"), "form-action 'self' https://bifrost.example.com "+p.URL,
+	require.Contains(t, w.Header().Get("Content-Security-Policy"), "form-action 'self' https://bifrost.example.com "+p.URL+" https:",
 		"browsers apply form-action to the redirect")
 
 	only := newSSOSite(t, p, func(cfg *console.Config) { cfg.Operators = nil })

@@ -151,8 +151,8 @@ func (o *openID) host() string {
 	return u.Host
 }
 
-// ssoSources are where a form that begins a sign-in leads to: browsers apply form-action to redirects too. They are nil where the
-// provider is unreachable.
+// ssoSources are where a form that begins a sign-in leads to: browsers apply form-action to redirects too, and a provider may
+// pass the visitor on to another one that it trusts. They are nil where the provider is unreachable.
 func (c *console) ssoSources(ctx context.Context) []string {
 	if c.oidc == nil {
 		return nil
@@ -163,5 +163,5 @@ func (c *console) ssoSources(ctx context.Context) []string {
 	if err != nil {
 		return nil
 	}
-	return []string{c.origin(), p.origin()}
+	return []string{c.origin(), p.origin(), "https:"}
 }
