@@ -9,14 +9,15 @@ import (
 	"time"
 )
 
-// Caller may use the proxy. It has a key, or one of SANs, at least.
+// Caller may use the proxy. It has a key, or one of SANs or Subjects, at least.
 type Caller struct {
 	Name         string
 	Keys         []CallerKey
-	SANs         []string // of client certificates, in the form that san returns
-	Orgs         []string // "*": every org, "@global": the right to ask for the global connection
-	Integrations []string // "*": every integration
-	Allow        []string // "METHOD /path/**"; empty: everything
+	SANs         []string  // of client certificates, in the form that san returns
+	Subjects     []Subject // whose JWTs are the caller's
+	Orgs         []string  // "*": every org, "@global": the right to ask for the global connection
+	Integrations []string  // "*": every integration
+	Allow        []string  // "METHOD /path/**"; empty: everything
 
 	MayReadTokens bool // access tokens of integrations with ExposeToken; never together with Allow
 }
@@ -28,17 +29,18 @@ type CallerKey struct {
 }
 
 // once finds what may stand once among all callers.
-type once struct{ names, keys, sans unique }
+type once struct{ names, keys, sans, subjects unique }
 
-func readCallers(n node, known []*Integration) []Caller {
+func readCallers(n node, known []*Integration, issuers []CallerJWT) []Caller {
 	var list []Caller
-	seen := once{unique{}, unique{}, unique{}}
+	seen := once{unique{}, unique{}, unique{}, unique{}}
 	for _, item := range n.items() {
 		o, ok := item.object()
 		if !ok {
 			continue
 		}
 		var c Caller
+		c.Subjects = readSubjects(o.at("subjects"), issuers, seen.subjects)
 		readProofs(o, &c, seen)
 		setList(o.need("orgs"), &c.Orgs, callerOrg)
 		setList(o.need("integrations"), &c.Integrations, oneOfThese(known))
@@ -76,8 +78,8 @@ func readProofs(o *object, c *Caller, seen once) {
 		one.close()
 	}
 	c.SANs = readSANs(o.at("sans"), seen.sans)
-	if !slices.ContainsFunc([]string{"key", "key_sha256", "keys", "sans"}, func(key string) bool { return o.at(key).given() }) {
-		o.at("key").problem("is missing: add key, key_sha256, keys or sans")
+	if !slices.ContainsFunc([]string{"key", "key_sha256", "keys", "sans", "subjects"}, func(key string) bool { return o.at(key).given() }) {
+		o.at("key").problem("is missing: add key, key_sha256, keys, sans or subjects")
 	}
 }
 

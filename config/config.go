@@ -21,6 +21,7 @@ type Config struct {
 	Log            Log
 	EncryptionKeys []Key // newest first; may be empty with the file store
 	Callers        []Caller
+	CallerJWT      []CallerJWT
 	Integrations   []*Integration // sorted by name
 
 	files []string
@@ -77,10 +78,12 @@ func (c *Config) read(n node) {
 	}
 	c.Integrations = readIntegrations(o.need("integrations"))
 	c.EncryptionKeys = readKeys(o.at("encryption_keys"))
-	c.Callers = readCallers(o.at("callers"), c.Integrations)
+	c.CallerJWT = readCallerJWT(o.at("caller_jwt"))
+	c.Callers = readCallers(o.at("callers"), c.Integrations, c.CallerJWT)
+	checkCallerJWT(o.at("caller_jwt"), c)
 	c.Log = readLog(o.at("log"))
 	c.Store = readStore(o.at("store"), o.at("encryption_keys"))
-	c.Proxy = readProxy(o.at("proxy"), o.at("callers"))
+	c.Proxy = readProxy(o.at("proxy"), o.at("callers").lists() || o.at("caller_jwt").given())
 	c.Auth = readAuth(o.at("auth"), c.Integrations)
 	c.Ops = readOps(o.at("ops"))
 	checkPorts(o)

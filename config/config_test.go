@@ -98,6 +98,24 @@ func TestEveryKeyIsRead(t *testing.T) {
 				{SHA256: sha256.Sum256([]byte("CANARY-AGENT")), NotAfter: time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)},
 				{SHA256: [32]byte(bytes.Repeat([]byte("\x01\x23\x45\x67\x89\xab\xcd\xef"), 4))},
 			}, Orgs: []string{"acme"}, Integrations: []string{"Second"}, MayReadTokens: true,
+		}, {
+			Name: "sync", Orgs: []string{"acme"}, Integrations: []string{"Full"}, Subjects: []config.Subject{
+				{Issuer: "https://kubernetes.example.com", Subject: "system:serviceaccount:sync:default"},
+				{Issuer: "https://login.example.com/tenant/v2.0", Subject: "22222222-3333-4444-5555-666666666666"},
+			},
+		}},
+		CallerJWT: []config.CallerJWT{{
+			Issuer:     "https://kubernetes.example.com",
+			Audience:   []string{"bifrost"},
+			JWKSURL:    "http://localhost:8001/openid/v1/jwks?at=once",
+			Algorithms: []string{"EdDSA", "PS512"},
+			OrgClaim:   []string{"kubernetes.io", "namespace"},
+		}, {
+			Issuer:            "https://login.example.com/tenant/v2.0",
+			Audience:          []string{"api://bifrost", "11111111-2222-3333-4444-555555555555"},
+			Algorithms:        []string{"RS256", "ES256"},
+			OrgClaim:          []string{"tid"},
+			IntegrationsClaim: []string{"roles"},
 		}},
 		Integrations: []*config.Integration{{
 			Name:        "Full",

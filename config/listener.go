@@ -50,7 +50,7 @@ const (
 	opsListen   = "127.0.0.1:8082"
 )
 
-func readProxy(n, callers node) Proxy {
+func readProxy(n node, keyed bool) Proxy {
 	o, _ := n.object()
 	p := Proxy{
 		Listen: proxyListen, MaxConcurrent: 20_000, DrainTimeout: 25 * time.Second, BodyIdle: time.Minute, WriteIdle: 10 * time.Minute,
@@ -68,8 +68,8 @@ func readProxy(n, callers node) Proxy {
 	set(timeouts.at("write_idle"), &p.WriteIdle, span)
 	timeouts.close()
 	p.TLS = readTLS(o.at("tls"))
-	if !loopbackAddress(p.Listen) && !callers.lists() && !p.TrustNetwork {
-		listen.problem("is not a loopback address: whoever reaches it could be any org; add callers, or proxy.trust_network: true if the network itself keeps others out")
+	if !loopbackAddress(p.Listen) && !keyed && !p.TrustNetwork {
+		listen.problem("is not a loopback address: whoever reaches it could be any org; add callers or caller_jwt, or proxy.trust_network: true if the network itself keeps others out")
 	}
 	o.close()
 	return p
