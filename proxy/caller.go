@@ -19,6 +19,7 @@ type caller struct {
 	digest         [sha256.Size]byte // of the key; the key itself is not kept
 	ends           time.Time         // of the key; zero: never
 	certified      bool              // a certificate named it, not a key
+	claims         *claims           // that named it; nil: it was no JWT
 	anyOrg, global bool
 	orgs           map[tokenstore.Org]bool
 	onlyOrg        tokenstore.Org // the one org that it is bound to; empty if there are none or several
@@ -100,6 +101,7 @@ func (c *caller) may(org tokenstore.Org, method, rest string) bool {
 type callers struct {
 	keys  keyring
 	names sanTable
+	jwt   *jwtCallers // nil: no JWT counts
 }
 
 // add makes a Caller known by each of its proofs.
@@ -108,8 +110,8 @@ func (cs *callers) add(cfg Caller) error {
 	if err != nil {
 		return err
 	}
-	if cfg.Name == "" || len(keys)+len(cfg.SANs) == 0 {
-		return errors.New("needs a Name, and a key or a SAN")
+	if cfg.Name == "" || len(keys)+len(cfg.SANs)+len(cfg.Subjects) == 0 {
+		return errors.New("needs a Name, and a key, a SAN or a subject")
 	}
 	c, err := newCaller(cfg)
 	if err != nil {
@@ -123,6 +125,11 @@ func (cs *callers) add(cfg Caller) error {
 	certified := c.byCertificate()
 	for _, name := range cfg.SANs {
 		if err := cs.names.add(name, certified); err != nil {
+			return err
+		}
+	}
+	for _, subject := range cfg.Subjects {
+		if err := cs.jwt.addSubject(subject, c); err != nil {
 			return err
 		}
 	}
@@ -158,14 +165,20 @@ func (cs *callers) of(r *http.Request, now time.Time) *caller {
 
 // again returns whom these callers see in what named c at another time, leaf being the certificate where it was one; or nil.
 func (cs *callers) again(c *caller, leaf *x509.Certificate, now time.Time) *caller {
+	if c.claims != nil {
+		return cs.jwt.again(c.claims)
+	}
 	if c.certified {
 		return cs.names.find(leaf, now)
 	}
 	return cs.keys.byDigest(c.digest, now)
 }
 
-// ended reports whether the key or certificate that named c, as these callers know it, has ended.
+// ended reports whether the key, certificate or JWT that named c, as these callers know it, has ended.
 func (cs *callers) ended(c *caller, leaf *x509.Certificate, now time.Time) bool {
+	if c.claims != nil {
+		return c.claims.ended(now)
+	}
 	if c.certified {
 		return now.After(leaf.NotAfter)
 	}
@@ -192,7 +205,10 @@ func (cs *callers) byAuthorization(r *http.Request, now time.Time) *caller {
 	return nil
 }
 
-// byBearer returns whom a Bearer credential names, or nil.
-func (cs *callers) byBearer(_ *http.Request, credential string, now time.Time) *caller {
-	return cs.keys.byKey(credential, now)
+// byBearer returns whom a Bearer credential names, a key or else a JWT, or nil.
+func (cs *callers) byBearer(r *http.Request, credential string, now time.Time) *caller {
+	if c := cs.keys.byKey(credential, now); c != nil {
+		return c
+	}
+	return cs.jwt.caller(r.Context(), credential, now)
 }

@@ -38,13 +38,15 @@ type Config struct {
 	Broker Broker
 	Routes []Route
 
-	// Callers may use the proxy, each within its rights. If there are none, every request may use every org and the global
+	// Callers may use the proxy, each within its rights, and so may whom a JWT of an issuer names. If there are neither, every request may use every org and the global
 	// connection without a key; Open says on what condition.
 	Callers []Caller
+	JWT     []JWTIssuer
+	KeySets *KeySets // of JWT; nil: its own. Shared by the Proxies that follow one another on a reload
 
 	// Open says that there are no callers and that the listener's address is loopback: requests must then name a Host that is
 	// loopback, PublicURL's or a route's, and must not come from a foreign web page (Sec-Fetch-Site: cross-site). Without
-	// Callers and without Open the network is trusted.
+	// any of Callers, JWT and Open the network is trusted.
 	Open bool
 
 	// BodyIdle is how long a caller may keep a read of its request's body waiting, before the upstream begins to answer; default
@@ -121,7 +123,7 @@ type Target struct {
 	Headers map[string]string
 }
 
-// Caller may use the proxy. It proves itself with a key or a certificate, and needs one of them.
+// Caller may use the proxy. It proves itself with a key, a certificate or a JWT, and needs one of them.
 type Caller struct {
 	Name string
 	Key  func() string // a key that never ends, read once, by New; nil: none
@@ -130,6 +132,8 @@ type Caller struct {
 	// SANs are the subject alternative names that stand for the caller in client certificates which the listener has verified:
 	// URIs with their "://", or names after "dns:", "email:" or "ip:". They count where no key names a caller.
 	SANs []string
+
+	Subjects []Subject // whose JWTs are the caller's; each of an issuer in Config.JWT
 
 	Orgs         []string // "*": every org, "@global": the right to ask for the global connection, or names
 	Integrations []string // "*" or names
@@ -183,8 +187,8 @@ func New(cfg Config) (*Proxy, error) {
 		broker:      cfg.Broker,
 		names:       make(map[string]*route),
 		hosts:       make(hostTable),
-		callers:     callers{make(keyring), newSANTable()},
-		guarded:     len(cfg.Callers) > 0,
+		callers:     callers{keys: make(keyring), names: newSANTable()},
+		guarded:     len(cfg.Callers)+len(cfg.JWT) > 0,
 		open:        cfg.Open,
 		publicURL:   strings.TrimRight(cfg.PublicURL, "/"),
 		connectURL:  cfg.ConnectURL,
@@ -221,6 +225,10 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	if err := p.addRoutes(cfg.Routes); err != nil {
 		return nil, err
+	}
+	var err error
+	if p.callers.jwt, err = newJWTCallers(cfg.JWT, cfg.KeySets, p.log); err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	return p, p.addCallers(cfg.Callers)
 }
