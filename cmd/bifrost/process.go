@@ -24,6 +24,7 @@ type process struct {
 	registry *prometheus.Registry
 	requests *proxy.Metrics // outlive every Proxy, as do
 	tunnels  *proxy.Tunnels
+	keySets  *proxy.KeySets
 	usage    proxy.Usage
 	reloads  reloadMetrics
 
@@ -44,6 +45,7 @@ func start(ctx context.Context, cfg *config.Config, log *slog.Logger, level *slo
 	p := &process{log: log, level: level, registry: newRegistry(), failed: make(chan error, 3)}
 	p.requests = proxy.NewMetrics(p.registry)
 	p.tunnels = proxy.NewTunnels(p.registry)
+	p.keySets = proxy.NewKeySets(p.registry, log)
 	p.reloads = newReloadMetrics(p.registry)
 	p.config.Store(cfg)
 
@@ -107,6 +109,7 @@ type handlers struct {
 func (p *process) handlers(cfg *config.Config) (handlers, error) {
 	traffic := proxyConfig(cfg, p.broker, p.requests, &p.usage, p.log)
 	traffic.Tunnels = p.tunnels
+	traffic.KeySets = p.keySets
 	px, err := proxy.New(traffic)
 	if err != nil {
 		return handlers{}, err
@@ -168,7 +171,7 @@ func (p *process) announce() {
 		"store", storeKind(cfg),
 		"integrations", len(cfg.Integrations),
 		"callers", len(cfg.Callers))
-	if len(cfg.Callers) == 0 {
+	if !guarded(cfg) {
 		p.log.Warn("no callers are configured: whoever reaches the proxy listener may use every connection")
 	}
 	p.warnUnbound(cfg)

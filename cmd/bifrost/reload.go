@@ -104,8 +104,8 @@ func pin(cfg, running *config.Config) (*config.Config, []string) {
 // exposed refuses what the file's own addresses would allow but the addresses in force, which only a restart changes, do not:
 // a listener that others reach, without a credential to ask for.
 func exposed(cfg *config.Config) error {
-	if len(cfg.Callers) == 0 && !cfg.Proxy.TrustNetwork && !loopback(cfg.Proxy.Listen) {
-		return errors.New("proxy.listen: the address in force is not loopback: callers, or proxy.trust_network, must stay until a restart")
+	if !guarded(cfg) && !cfg.Proxy.TrustNetwork && !loopback(cfg.Proxy.Listen) {
+		return errors.New("proxy.listen: the address in force is not loopback: callers or caller_jwt, or proxy.trust_network, must stay until a restart")
 	}
 	if openToAll(cfg.Auth) && !loopback(cfg.Auth.Listen) {
 		return errors.New("auth.listen: the address in force is not loopback: auth.operators, or auth.oidc, must stay until a restart")

@@ -34,6 +34,7 @@ func (p *process) stop(ctx context.Context) error {
 		p.log.Warn("tunnels were cut at the end of proxy.drain_timeout", "tunnels", cut)
 	}
 	_ = p.proxy.Close() // idle connections only
+	p.keySets.Close()
 
 	p.sweep() // it would begin refreshes for ever; those that it began are waited for
 	failures := []error{p.persist(ctx)}

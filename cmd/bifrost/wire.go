@@ -105,7 +105,7 @@ func format(in *config.Integration) func(string) string {
 func proxyConfig(cfg *config.Config, broker proxy.Broker, metrics *proxy.Metrics, usage *proxy.Usage, log *slog.Logger) proxy.Config {
 	out := proxy.Config{
 		Broker:      broker,
-		Open:        len(cfg.Callers) == 0 && (loopback(cfg.Proxy.Listen) || !cfg.Proxy.TrustNetwork),
+		Open:        !guarded(cfg) && (loopback(cfg.Proxy.Listen) || !cfg.Proxy.TrustNetwork),
 		BodyIdle:    cfg.Proxy.BodyIdle,
 		WriteIdle:   cfg.Proxy.WriteIdle,
 		PublicURL:   cfg.Proxy.PublicURL,
@@ -122,6 +122,9 @@ func proxyConfig(cfg *config.Config, broker proxy.Broker, metrics *proxy.Metrics
 	for _, c := range cfg.Callers {
 		out.Callers = append(out.Callers, caller(c))
 	}
+	for _, j := range cfg.CallerJWT {
+		out.JWT = append(out.JWT, jwtIssuer(j))
+	}
 	if cfg.Proxy.IncludeConnectURL {
 		out.ConnectURL = connectURL(cfg.Auth.PublicURL)
 	}
@@ -130,7 +133,7 @@ func proxyConfig(cfg *config.Config, broker proxy.Broker, metrics *proxy.Metrics
 
 func caller(c config.Caller) proxy.Caller {
 	out := proxy.Caller{
-		Name: c.Name, SANs: c.SANs, Orgs: c.Orgs, Integrations: c.Integrations, Allow: c.Allow,
+		Name: c.Name, SANs: c.SANs, Subjects: subjects(c), Orgs: c.Orgs, Integrations: c.Integrations, Allow: c.Allow,
 		MayReadTokens: c.MayReadTokens,
 	}
 	for _, k := range c.Keys {
