@@ -138,6 +138,9 @@ type Config struct {
 	Log          *slog.Logger      // nil: discards
 	Metrics      prometheus.Registerer
 	PerOrg       func(connections int) bool // whether to publish org-labelled series; nil: up to 1,000 connections
+
+	// Audit takes every Event, before whoever acted is answered: it must not take long. Several may come at once. Nil: nobody does.
+	Audit func(Event)
 }
 
 // RedirectURI returns the redirect URI to register at the provider, byte-identical in both legs (RFC 6749 section 4.1.3).

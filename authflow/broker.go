@@ -29,6 +29,7 @@ type Broker struct {
 	urged    *admission // and for those that an operator asks for
 	health   health
 	ages     ages
+	refusals trickle // of callbacks, as events
 
 	integrations atomic.Pointer[map[string]*managed]
 	conns        connTable     // the connections in use

@@ -41,6 +41,7 @@ func (c *consents) callback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := c.receive(w, r, in)
+	out.address = ClientAddress(r.RemoteAddr)
 	c.metrics.callbacks.WithLabelValues(in.Name, out.result).Inc()
 	c.report(out)
 	if out.problem != nil {
@@ -58,6 +59,9 @@ type outcome struct {
 	reason  string   // from a closed set, for the log
 	problem *problem // the page to show; nil: connected
 	shown   string   // where the Shelf keeps what to show; empty with a problem
+
+	replaces bool   // there was a connection, alive or dead
+	address  string // of the client
 }
 
 // receive looks at everything that proves that this browser began this consent before it spends the state, and spends the
@@ -148,6 +152,7 @@ func (c *consents) exchange(ctx context.Context, in *Integration, ep Endpoints, 
 	}
 	rec := c.newGrant(in, ep, got, out.by)
 	account := c.otherAccount(ctx, going.Slot, rec)
+	out.replaces = c.connectedBefore(ctx, going.Slot)
 	if err := c.saveGrant(ctx, going.Slot, rec); err != nil {
 		out.result, out.problem = resultNotSaved, &notSaved
 		return
@@ -175,30 +180,12 @@ func (c *consents) otherAccount(ctx context.Context, slot tokenstore.Slot, rec *
 	return err == nil && old.Account != "" && rec.Account != "" && old.Account != rec.Account
 }
 
-func refuse(in *Integration, reason string, p *problem) outcome {
-	return outcome{result: resultRefused, slot: tokenstore.Slot{Integration: in.Name}, reason: reason, problem: p}
+// connectedBefore tells whether the slot has a grant, one that cannot be read included.
+func (c *consents) connectedBefore(ctx context.Context, slot tokenstore.Slot) bool {
+	_, err := c.cfg.Store.Get(ctx, slot)
+	return !errors.Is(err, tokenstore.ErrNotFound)
 }
 
-// report writes the one log line of a callback. Nothing that the browser or the provider sent is in it.
-func (c *consents) report(out outcome) {
-	log := c.log.With("integration", out.slot.Integration, "result", out.result)
-	if out.slot.Org != "" {
-		log = log.With("org", string(out.slot.Org))
-	}
-	if out.by != "" {
-		log = log.With("by", out.by)
-	}
-	if out.reason != "" {
-		log = log.With("reason", out.reason)
-	}
-	switch out.result {
-	case resultConnected, resultNoRefresh:
-		log.Info("connected")
-	case resultDenied:
-		log.Info("consent denied")
-	case resultRefused:
-		log.Info("callback refused")
-	default:
-		log.Warn("connect failed")
-	}
+func refuse(in *Integration, reason string, p *problem) outcome {
+	return outcome{result: resultRefused, slot: tokenstore.Slot{Integration: in.Name}, reason: reason, problem: p}
 }

@@ -91,6 +91,9 @@ func (b *Broker) fail(ctx context.Context, c *conn, m *managed, f *flight, rec *
 	}
 	b.logFailure(c, rec, land)
 	f.land(nil, land)
+	if err == nil && f.why != refreshByOperator && land.Reason == ErrReconnect { // what an operator asked for, the console tells
+		b.Audit(Event{Action: ActionRefresh, Actor: Itself, Slot: c.slot, Outcome: "needs_reconnect", Detail: snap.failureCode()})
+	}
 }
 
 // blame is conclude for a first token that did not come: there is no record to write the failure down in.

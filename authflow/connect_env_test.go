@@ -38,6 +38,7 @@ type consentEnv struct {
 	public   string
 	logs     *lockedBuffer
 	graph    *Integration
+	audited  auditTrail
 }
 
 // consentSetup says how an env differs from the usual one.
@@ -90,6 +91,7 @@ func (e *consentEnv) newBroker(store tokenstore.Backend) *Broker {
 		Store: store, PublicURL: e.public, Metrics: prometheus.NewRegistry(),
 		Integrations: []*Integration{e.graph, e.integration("Other")},
 		Log:          slog.New(slog.NewJSONHandler(e.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Audit:        e.audited.add,
 	})
 	require.NoError(e.t, err)
 	return b

@@ -88,3 +88,11 @@ func newSnapshot(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) 
 	s.renew = renewable(in, rec) && (!s.foreign || in.Flow == ClientCredentials)
 	return s
 }
+
+// failureCode returns the code of the last failure; empty: there is none.
+func (s *snapshot) failureCode() string {
+	if rec := s.record(); rec != nil && rec.Failure != nil {
+		return rec.Failure.Code
+	}
+	return ""
+}

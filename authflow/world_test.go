@@ -31,6 +31,7 @@ type world struct {
 	logs             *journal                     // of all replicas
 	elsewhere        map[string]http.RoundTripper // other hosts than the provider's
 	alone            bool
+	audited          events // of all replicas
 }
 
 // RoundTrip implements [http.RoundTripper]: the network.
@@ -96,6 +97,7 @@ func (w *world) replica() (*authflow.Broker, *prometheus.Registry) {
 		Transport:    w,
 		Metrics:      reg,
 		Log:          slog.New(slog.NewJSONHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Audit:        w.audited.add,
 	})
 	require.NoError(w, err)
 	w.Cleanup(func() { require.NoError(w, b.Wait(context.Background())) })

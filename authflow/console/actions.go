@@ -19,7 +19,7 @@ func (c *console) connect(w http.ResponseWriter, r *http.Request, v visit) {
 		return
 	}
 	link, err := c.broker.ConnectLink(r.Context(), slot, v.operator, authflow.ButtonLife)
-	c.logAction(r.Context(), "connect_link", v, slot, err)
+	c.logAction(r.Context(), "link_made", v, slot, err)
 	if err != nil {
 		c.showFailure(w, failureOf(err))
 		return

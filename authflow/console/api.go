@@ -1,7 +1,6 @@
 package console
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -84,6 +83,7 @@ func (c *console) bearer(r *http.Request) (visit, error) {
 		return visit{}, &failure{status: http.StatusTooManyRequests, code: "rate_limited", detail: "Too many wrong tokens."}
 	}
 	if !ok {
+		c.logAction(r.Context(), "sign_in_failed", visit{operator: anonymous}, tokenstore.Slot{}, unknown)
 		return visit{}, unknown
 	}
 	return c.visitBy(op.Name, op.Rights), nil
@@ -108,7 +108,7 @@ func answer(w http.ResponseWriter, body any) {
 // answerFailure writes a failed call's problem; what only we can explain goes to the log, under the same request id. Names are
 // confirmed only to who sees them.
 func (c *console) answerFailure(w http.ResponseWriter, r *http.Request, v visit, err error) {
-	f, id := failureOf(err), rand.Text()
+	f, id := failureOf(err), originOf(r.Context()).request
 	if f.status >= http.StatusInternalServerError && f.cause != nil {
 		c.log.WarnContext(r.Context(), "api call failed", "request_id", id, "code", f.code, "cause", f.cause.Error())
 	}

@@ -153,7 +153,7 @@ func (c *console) postConnectLink(r *http.Request, v visit) (any, error) {
 		return nil, badRequest("This integration uses client_credentials: there is nobody to consent.")
 	}
 	link, err := c.broker.ConnectLink(r.Context(), slot, v.operator, life)
-	c.logAction(r.Context(), "connect_link", v, slot, err)
+	c.logAction(r.Context(), "link_made", v, slot, err)
 	if err != nil {
 		return nil, err
 	}

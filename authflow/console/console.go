@@ -52,6 +52,7 @@ type Config struct {
 	Operators []Operator       // without these and OIDC: open mode, behind the Host and Sec-Fetch-Site gate
 	OIDC      *OIDC            // nil: nobody signs in at a provider
 	Upkeep    Upkeep           // of the store
+	Audit     Audit            // what is done here
 	Log       *slog.Logger     // nil: discards
 }
 
@@ -72,6 +73,7 @@ type console struct {
 	log       *slog.Logger
 	rekey     func(context.Context) (tokenstore.Rekeyed, error) // or nil
 	backup    func() (*tokenstore.Backup, error)                // or nil
+	audit     Audit
 
 	public *url.URL // Config.PublicURL
 	cross  *http.CrossOriginProtection
@@ -101,7 +103,7 @@ func New(cfg Config) (http.Handler, error) {
 	}
 	c := &console{
 		catalogue: cfg.Broker, broker: cfg.Broker, sessions: cfg.Sessions, operators: cfg.Operators, log: cfg.Log,
-		rekey: cfg.Upkeep.Rekey, backup: cfg.Upkeep.Backup, public: public, cross: http.NewCrossOriginProtection(),
+		rekey: cfg.Upkeep.Rekey, backup: cfg.Upkeep.Backup, audit: cfg.Audit, public: public, cross: http.NewCrossOriginProtection(),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
@@ -164,6 +166,7 @@ func (s *surface) HandleFunc(pattern string, h http.HandlerFunc) { s.Handle(patt
 
 // ServeHTTP implements http.Handler.
 func (s *surface) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r = withOrigin(r)
 	switch {
 	case r.URL.Path == path.Clean(r.URL.Path):
 		s.mux.ServeHTTP(w, r)

@@ -2,9 +2,7 @@ package console
 
 import (
 	"bytes"
-	"context"
 	"embed"
-	"errors"
 	"html/template"
 	"maps"
 	"net/http"
@@ -12,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
-	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 //go:embed templates/*.html
@@ -173,23 +170,6 @@ func (c *console) showSignIn(w http.ResponseWriter, r *http.Request, status int,
 		form.Provider = c.oidc.host()
 	}
 	authflow.Page{Title: "Sign in", Body: render("signin", form), Home: c.path("/integrations"), FormAction: sources}.Write(w, status)
-}
-
-// logAction writes the one line of an action that changes state, or tried to.
-func (c *console) logAction(ctx context.Context, action string, v visit, slot tokenstore.Slot, err error) {
-	attrs := []any{"action", action, "operator", v.operator}
-	if slot.Integration != "" {
-		attrs = append(attrs, "integration", slot.Integration, "org", string(slot.Org))
-	}
-	if err == nil {
-		c.log.InfoContext(ctx, "operator action", append(attrs, "outcome", "ok")...)
-		return
-	}
-	attrs = append(attrs, "outcome", failureOf(err).code)
-	if e, ok := errors.AsType[*failure](err); !ok || e.cause != nil {
-		attrs = append(attrs, "cause", err.Error())
-	}
-	c.log.WarnContext(ctx, "operator action", attrs...)
 }
 
 // render executes one of our templates into the body of a page.

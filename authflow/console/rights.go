@@ -26,8 +26,8 @@ type visit struct {
 	whole    bool // sees every integration there is, and will be
 }
 
-// anonymous is who acts in open mode.
-const anonymous = "anonymous"
+// anonymous is who acts in open mode, or without having signed in.
+const anonymous = authflow.Anonymous
 
 // visitBy returns the visit of an operator with these rights.
 func (c *console) visitBy(operator string, rights Rights) visit {

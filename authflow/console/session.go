@@ -108,7 +108,8 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !ok {
-		c.log.WarnContext(r.Context(), "operator action", "action", "sign_in", "outcome", "operator_unauthenticated")
+		wrong := &failure{status: http.StatusUnauthorized, code: "operator_unauthenticated"}
+		c.logAction(r.Context(), "sign_in_failed", visit{operator: anonymous}, tokenstore.Slot{}, wrong)
 		c.showSignIn(w, r, http.StatusUnauthorized, "That is not a valid operator token.")
 		return
 	}

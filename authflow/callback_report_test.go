@@ -1,0 +1,92 @@
+package authflow
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// auditTrail keeps events.
+type auditTrail struct {
+	mu     sync.Mutex // guards events
+	events []Event
+}
+
+func (a *auditTrail) add(e Event) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.events = append(a.events, e)
+}
+
+// take returns the events since the last call, without what differs from run to run.
+func (a *auditTrail) take(t *testing.T) []Event {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	events := a.events
+	a.events = nil
+	for i := range events {
+		require.WithinDuration(t, time.Now(), events[i].Time, time.Minute)
+		require.Equal(t, "127.0.0.1", events[i].Address)
+		events[i].Time, events[i].Address = time.Time{}, ""
+		text, err := json.Marshal(events[i])
+		require.NoError(t, err)
+		require.NotContains(t, string(text), "CANARY")
+	}
+	return events
+}
+
+func TestEveryCallbackIsAnEvent(t *testing.T) {
+	e := newConsentEnv(t, consentSetup{})
+	event := func(action Action, outcome, detail string) []Event {
+		return []Event{{Action: action, Actor: "ops", Slot: acme, Outcome: outcome, Detail: detail}}
+	}
+	b := e.newBrowser()
+	callback := b.consent(e.link())
+	b.get(callback)
+	require.Equal(t, event(ActionConnect, OK, ""), e.audited.take(t))
+	b.get(callback)
+	require.Equal(t, []Event{{
+		Action: ActionConnectRefused, Actor: Anonymous, Slot: tokenstore.Slot{Integration: "Graph"}, Outcome: "refused", Detail: "no cookie",
+	}}, e.audited.take(t))
+
+	b.get(b.consent(e.link()))
+	require.Equal(t, event(ActionReconnect, OK, ""), e.audited.take(t))
+
+	denied := with(t, b.consent(e.link()), "code", "", "error", "access_denied", "error_description", "CANARY-description")
+	b.get(denied)
+	require.Equal(t, event(ActionConsentDenied, "access_denied", ""), e.audited.take(t))
+	b.get(with(t, b.consent(e.link()), "code", "", "error", "CANARY-error"))
+	require.Equal(t, event(ActionConsentDenied, "other", ""), e.audited.take(t))
+
+	callback = b.consent(e.link())
+	e.provider.Misbehave(authflowtest.OAuthError(http.StatusBadRequest, "invalid_grant"))
+	b.get(callback)
+	require.Equal(t, event(ActionConnectFailed, "exchange_failed", "invalid_grant"), e.audited.take(t))
+
+	callback = b.consent(e.link())
+	e.provider.Misbehave(authflowtest.Without("refresh_token"))
+	b.get(callback)
+	require.Equal(t, event(ActionReconnect, OK, "the provider gave no refresh token"), e.audited.take(t))
+
+	require.NoError(t, e.broker.Disconnect(t.Context(), acme, "ops"))
+	b.get(b.consent(e.link()))
+	require.Equal(t, event(ActionConnect, OK, ""), e.audited.take(t), "after a disconnect it is new again")
+}
+
+func TestFloodOfRefusedCallbacksDoesNotFillTheAuditLog(t *testing.T) {
+	e := newConsentEnv(t, consentSetup{})
+	b := e.newBrowser()
+	for range refusalBurst + 50 {
+		require.Equal(t, http.StatusBadRequest, b.get(e.public+"/oauth/callback/Graph?state=x&code=y").status)
+	}
+	require.Less(t, len(e.audited.take(t)), refusalBurst+50)
+	require.Equal(t, refusalBurst+50, e.count(resultRefused))
+}
