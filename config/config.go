@@ -19,6 +19,7 @@ type Config struct {
 	Ops            Ops
 	Store          Store
 	Log            Log
+	Audit          Audit
 	EncryptionKeys []Key // newest first; may be empty with the file store
 	Callers        []Caller
 	CallerJWT      []CallerJWT
@@ -82,6 +83,7 @@ func (c *Config) read(n node) {
 	c.Callers = readCallers(o.at("callers"), c.Integrations, c.CallerJWT)
 	checkCallerJWT(o.at("caller_jwt"), c)
 	c.Log = readLog(o.at("log"))
+	c.Audit = readAudit(o.at("audit"))
 	c.Store = readStore(o.at("store"), o.at("encryption_keys"))
 	c.Proxy = readProxy(o.at("proxy"), o.at("callers").lists() || o.at("caller_jwt").given())
 	c.Auth = readAuth(o.at("auth"), c.Integrations)
@@ -90,5 +92,6 @@ func (c *Config) read(n node) {
 	checkHosts(o, c)
 	checkLimits(o, c)
 	checkSANs(o)
+	checkAudit(o, c)
 	o.close()
 }

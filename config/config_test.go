@@ -86,7 +86,8 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Store: config.Store{
 			RedisURL: "rediss://:CANARY@redis.example.com:6379", RedisWaitReplicas: 2, RedisAcceptDataLoss: true, RedisAllowInsecure: true,
 		},
-		Log: config.Log{Level: "debug", Format: "text"},
+		Log:   config.Log{Level: "debug", Format: "text"},
+		Audit: config.Audit{File: "logs/audit.log"},
 		EncryptionKeys: []config.Key{
 			{ID: "2026-11", Bytes: "CANARY-key-CANARY-key-CANARY-key"},
 			{ID: "2025-11-01", Bytes: "CANARY-key-CANARY-key-CANARY-kex"},

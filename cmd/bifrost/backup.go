@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
@@ -43,6 +44,7 @@ func runBackup(ctx context.Context, args []string, std stdio) error {
 		_, err := b.WriteTo(w)
 		return errors.Join(err, b.Close())
 	}
+	here := err == nil
 	if errors.Is(err, tokenstore.ErrInUse) {
 		a, err := connect(serverOf(cfg))
 		if err != nil {
@@ -53,6 +55,10 @@ func runBackup(ctx context.Context, args []string, std stdio) error {
 		return err
 	}
 	info, size, err := saveBackup(to, *force, write)
+	if here {
+		log, _ := newLog(std.err, cfg.Log)
+		commandAudit(cfg, std, log).audited(authflow.ActionBackup, outcomeOf(err))
+	}
 	if err != nil {
 		return err
 	}

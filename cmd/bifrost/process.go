@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -27,6 +29,7 @@ type process struct {
 	keySets  *proxy.KeySets
 	usage    proxy.Usage
 	reloads  reloadMetrics
+	audit    *auditLog
 
 	listeners listeners
 	store     store
@@ -41,14 +44,18 @@ type process struct {
 }
 
 // start binds the addresses, opens the store and makes the handlers; serve comes next. On an error nothing is left behind.
-func start(ctx context.Context, cfg *config.Config, log *slog.Logger, level *slog.LevelVar) (_ *process, err error) {
+func start(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.Logger, level *slog.LevelVar) (_ *process, err error) {
 	p := &process{log: log, level: level, registry: newRegistry(), failed: make(chan error, 3)}
 	p.requests = proxy.NewMetrics(p.registry)
 	p.tunnels = proxy.NewTunnels(p.registry)
 	p.keySets = proxy.NewKeySets(p.registry, log)
 	p.reloads = newReloadMetrics(p.registry)
+	p.audit = newAuditLog(stdout, p.registry, log)
 	p.config.Store(cfg)
 
+	if err := p.audit.follow(cfg.Audit, nil); err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
 	if p.listeners, err = bindAll(cfg, log); err != nil {
 		return nil, err
 	}
@@ -79,6 +86,7 @@ func (p *process) build(cfg *config.Config) error {
 		Log:          p.log,
 		Metrics:      p.registry,
 		PerOrg:       p.perOrg,
+		Audit:        p.audit.record,
 	})
 	if err != nil {
 		return err
@@ -157,6 +165,7 @@ func (p *process) serve() {
 		})
 	}
 	p.ready.Store(true)
+	p.audit.audited(authflow.ActionStart, authflow.OK)
 	p.announce()
 }
 

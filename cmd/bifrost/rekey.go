@@ -13,6 +13,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/config"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
@@ -33,7 +34,7 @@ func runRekey(ctx context.Context, args []string, std stdio) error {
 		return err
 	}
 	log, _ := newLog(std.err, cfg.Log)
-	done, err := rekeyHere(ctx, cfg, log)
+	done, err := rekeyHere(ctx, cfg, log, std)
 	if errors.Is(err, tokenstore.ErrInUse) {
 		a, err := connect(serverOf(cfg))
 		if err != nil {
@@ -61,7 +62,7 @@ func runRekey(ctx context.Context, args []string, std stdio) error {
 }
 
 // rekeyHere does it in this process. It makes no store where there is none.
-func rekeyHere(ctx context.Context, cfg *config.Config, log *slog.Logger) (done tokenstore.Rekeyed, err error) {
+func rekeyHere(ctx context.Context, cfg *config.Config, log *slog.Logger, std stdio) (done tokenstore.Rekeyed, err error) {
 	var kept store
 	if cfg.Store.RedisURL != "" {
 		var at tokenstore.RedisConfig
@@ -82,6 +83,7 @@ func rekeyHere(ctx context.Context, cfg *config.Config, log *slog.Logger) (done 
 		return done, err
 	}
 	done, err = kept.Rekey(ctx)
+	commandAudit(cfg, std, log).audited(authflow.ActionRekey, outcomeOf(err))
 	return done, errors.Join(err, kept.Close())
 }
 

@@ -2,12 +2,14 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/config"
 )
 
@@ -35,6 +37,7 @@ func (r *reloader) look(asked bool) {
 	r.process.reloads.failed()
 	if asked || r.trouble == nil || r.trouble.Error() != err.Error() {
 		report(r.process.log, err)
+		r.process.audit.audited(authflow.ActionReloadFailed, "refused")
 	}
 	r.trouble = err
 }
@@ -54,8 +57,12 @@ func (r *reloader) apply(cfg *config.Config, asked bool) error {
 	if err != nil {
 		return err
 	}
+	running, done := p.config.Load().Audit, ours(authflow.ActionReload, authflow.OK)
+	if err := p.audit.follow(pinned.Audit, &done); err != nil {
+		return errors.Join(fmt.Errorf("audit: %w", err), h.proxy.Close())
+	}
 	if err := p.broker.SetIntegrations(integrations(pinned)); err != nil {
-		return errors.Join(err, h.proxy.Close())
+		return errors.Join(err, h.proxy.Close(), p.audit.follow(running, nil))
 	}
 	p.config.Store(pinned)
 	p.level.Set(logLevel(pinned.Log))
@@ -63,6 +70,7 @@ func (r *reloader) apply(cfg *config.Config, asked bool) error {
 	p.install(h)
 	p.reloads.succeeded()
 	r.loaded = cfg
+	p.audit.record(done)
 	p.log.Info("the configuration was reloaded", "integrations", len(cfg.Integrations), "callers", len(cfg.Callers))
 	p.warnUnbound(pinned)
 	p.warnEnding(pinned)

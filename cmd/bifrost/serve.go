@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -26,7 +28,7 @@ func runServe(ctx context.Context, args []string, std stdio) error {
 	log, level := newLog(lines, cfg.Log)
 	takeOverLogs(log)
 
-	p, err := start(ctx, cfg, log, level)
+	p, err := start(ctx, cfg, std.out, log, level)
 	if err != nil {
 		log.Error("bifrost does not start", "error", err)
 		return errReported
@@ -56,7 +58,7 @@ func (p *process) run(ctx context.Context, path string, env func(string) (string
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	cfg := p.config.Load()
-	watch, err := newWatch(cfg.Store.File, p.log)
+	watch, err := newWatch(p.writes, p.log)
 	if err != nil {
 		return errors.Join(err, p.drain(ctx, stopping))
 	}
@@ -67,6 +69,7 @@ func (p *process) run(ctx context.Context, path string, env func(string) (string
 	for {
 		select {
 		case <-hangup:
+			p.audit.reopen()
 			r.look(true)
 		case <-watch.changed:
 			r.look(false)
@@ -76,6 +79,13 @@ func (p *process) run(ctx context.Context, path string, env func(string) (string
 			return p.drain(ctx, stopping)
 		}
 	}
+}
+
+// writes tells whether this process itself writes to files of that name all the time.
+func (p *process) writes(name string) bool {
+	cfg := p.config.Load()
+	return cfg.Store.File != "" && strings.HasPrefix(name, filepath.Base(cfg.Store.File)) ||
+		cfg.Audit.File != "" && name == filepath.Base(cfg.Audit.File)
 }
 
 // drain stops, unless another signal asks to end at once.

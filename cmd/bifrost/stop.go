@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/bifrost-proxy/bifrost/authflow"
 )
 
 const (
@@ -44,7 +46,9 @@ func (p *process) stop(ctx context.Context) error {
 	_ = p.listeners.ops.stop(ctx, opsTimeout) // a scrape cut short is no failure
 	p.running.Wait()
 	failures = append(failures, p.persist(ctx), p.store.Close()) // what the last pages began
-	return errors.Join(failures...)
+	err := errors.Join(failures...)
+	p.audit.audited(authflow.ActionStop, outcomeOf(err))
+	return err
 }
 
 // persist waits until every token received is stored.

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,21 +24,18 @@ type watch struct {
 	changed chan struct{} // never closed; one value stands for any number of changes
 
 	log     *slog.Logger
-	ignore  string // files whose names begin so change all the time: the store's
+	ignores func(name string) bool // files that change all the time
 	fs      *fsnotify.Watcher
 	running sync.WaitGroup
 }
 
 // newWatch returns a watch that close ends. It watches nothing before follow.
-func newWatch(storeFile string, log *slog.Logger) (*watch, error) {
+func newWatch(ignores func(name string) bool, log *slog.Logger) (*watch, error) {
 	fs, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{changed: make(chan struct{}, 1), log: log, fs: fs}
-	if storeFile != "" {
-		w.ignore = filepath.Base(storeFile)
-	}
+	w := &watch{changed: make(chan struct{}, 1), log: log, ignores: ignores, fs: fs}
 	w.running.Go(w.listen)
 	return w, nil
 }
@@ -104,8 +100,5 @@ func (w *watch) listen() {
 }
 
 func (w *watch) concerns(event fsnotify.Event) bool {
-	if event.Op == fsnotify.Chmod {
-		return false
-	}
-	return w.ignore == "" || !strings.HasPrefix(filepath.Base(event.Name), w.ignore)
+	return event.Op != fsnotify.Chmod && !w.ignores(filepath.Base(event.Name))
 }

@@ -207,9 +207,10 @@ func connectURL(publicURL string) func(tokenstore.Slot) string {
 }
 
 // consoleConfig translates the configuration for the screen and the API.
-func consoleConfig(cfg *config.Config, broker console.Broker, kept store, log *slog.Logger) console.Config {
+func consoleConfig(cfg *config.Config, broker *authflow.Broker, kept store, log *slog.Logger) console.Config {
 	out := console.Config{Broker: broker, Sessions: kept, PublicURL: cfg.Auth.PublicURL, Log: log}
 	out.Upkeep.Rekey = kept.Rekey
+	out.Audit.Record = broker.Audit
 	if file, ok := kept.(*tokenstore.File); ok {
 		out.Upkeep.Backup = file.Backup
 	}
