@@ -193,3 +193,17 @@ func (m *moody) Watch(ctx context.Context, changed func(tokenstore.Slot)) {
 	m.feed.Store(&changed)
 	m.Backend.Watch(ctx, changed)
 }
+
+func (m *moody) Note(ctx context.Context, slot tokenstore.Slot, entry []byte) error {
+	if err := m.away(); err != nil {
+		return err
+	}
+	return m.Backend.Note(ctx, slot, entry)
+}
+
+func (m *moody) Notes(ctx context.Context, slot tokenstore.Slot) ([][]byte, error) {
+	if err := m.away(); err != nil {
+		return nil, err
+	}
+	return m.Backend.Notes(ctx, slot)
+}

@@ -215,6 +215,18 @@ func (s simStore) Peek(ctx context.Context, ids ...string) ([][]byte, error) {
 	return values, hidden(err)
 }
 
+func (s simStore) Note(ctx context.Context, slot tokenstore.Slot, entry []byte) error {
+	_, err := simDo(ctx, s, "note", func(ctx context.Context) (none struct{}, err error) {
+		return none, s.r.memory.Note(ctx, slot, entry)
+	})
+	return hidden(err)
+}
+
+func (s simStore) Notes(ctx context.Context, slot tokenstore.Slot) ([][]byte, error) {
+	entries, err := simDo(ctx, s, "notes", func(ctx context.Context) ([][]byte, error) { return s.r.memory.Notes(ctx, slot) })
+	return entries, hidden(err)
+}
+
 // hidden makes of a death what those who are left behind can handle.
 func hidden(err error) error {
 	if errors.Is(err, errSimDead) {

@@ -35,3 +35,26 @@ func Reseal(ctx context.Context, b Backend, slot Slot, old, next []byte) error {
 
 // SetFree replaces what a File believes to be free on its file system.
 func (f *File) SetFree(free func() (uint64, error)) { f.engine.free = free }
+
+// SealedNotes returns the sealed entries of a slot, newest first.
+func SealedNotes(ctx context.Context, b Backend, slot Slot) ([][]byte, error) {
+	return b.(*vault).diary.notes(ctx, slot)
+}
+
+// ReplaceNote puts one sealed entry of a slot in another's place.
+func ReplaceNote(ctx context.Context, b Backend, slot Slot, old, next []byte) error {
+	return b.(*vault).diary.renote(ctx, slot, old, next)
+}
+
+var BucketNotes = bucketNotes
+
+// RedisNotes is the key of a slot's entries.
+func RedisNotes(slot Slot) string {
+	at, name := locate(slot)
+	return at.notes(name)
+}
+
+// AddNote adds a sealed entry.
+func AddNote(ctx context.Context, b Backend, slot Slot, sealed []byte) error {
+	return b.(*vault).diary.addNote(ctx, slot, sealed)
+}

@@ -158,6 +158,7 @@ var (
 	bucketDue    = []byte("due")    // time, slot key -> nothing
 	bucketShelf  = []byte("shelf")  // hash -> expiry, sealed value
 	bucketExpiry = []byte("expiry") // time, kind, key -> nothing
+	bucketNotes  = []byte("notes")  // slot key, number -> expiry, sealed entry
 )
 
 // Keys of the meta bucket.
@@ -188,6 +189,9 @@ func (e *fileEngine) begin(keys *Keyring, expected sidecar) (b begun, err error)
 				return err
 			}
 		}
+		if _, err := tx.CreateBucketIfNotExists(bucketNotes); err != nil { // a store made before there were entries has none
+			return err
+		}
 		b.sidecar.id = string(meta.Get(metaID))
 		if expected.id != "" && b.sidecar.id != expected.id {
 			return lostError(e.db.Path(), "is another one")
@@ -209,7 +213,7 @@ func (e *fileEngine) begin(keys *Keyring, expected sidecar) (b begun, err error)
 }
 
 func create(tx *bbolt.Tx, keys *Keyring) (meta *bbolt.Bucket, err error) {
-	for _, name := range [][]byte{bucketRows, bucketDue, bucketShelf, bucketExpiry, bucketMeta} {
+	for _, name := range [][]byte{bucketRows, bucketDue, bucketShelf, bucketExpiry, bucketNotes, bucketMeta} {
 		if meta, err = tx.CreateBucket(name); err != nil {
 			return nil, err
 		}

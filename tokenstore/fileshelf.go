@@ -17,6 +17,7 @@ const purgeLimit = 64
 const (
 	kindRow   byte = 'r'
 	kindShelf byte = 's'
+	kindNote  byte = 'n'
 )
 
 func (e *fileEngine) put(ctx context.Context, id [32]byte, sealed []byte, life time.Duration) error {
@@ -84,7 +85,7 @@ func expiryKey(ms int64, kind byte, key []byte) []byte {
 	return timeKey(ms, append([]byte{kind}, key...))
 }
 
-// purge removes shelved values and tombstones whose time is over, the oldest first.
+// purge removes shelved values, entries and tombstones whose time is over, the oldest first.
 func purge(tx *bbolt.Tx, now time.Time) error {
 	var over [][]byte
 	c := tx.Bucket(bucketExpiry).Cursor()
@@ -96,8 +97,11 @@ func purge(tx *bbolt.Tx, now time.Time) error {
 	}
 	for _, key := range over {
 		bucket := bucketShelf
-		if key[8] == kindRow {
+		switch key[8] {
+		case kindRow:
 			bucket = bucketRows
+		case kindNote:
+			bucket = bucketNotes
 		}
 		if err := errors.Join(tx.Bucket(bucket).Delete(key[9:]), tx.Bucket(bucketExpiry).Delete(key)); err != nil {
 			return err

@@ -23,6 +23,7 @@ func (s shard) index() string            { return s.key("due") }       // sorted
 func (s shard) fence() string            { return s.key("fence") }     // integer: the last fence
 func (s shard) row(name string) string   { return s.key("r:" + name) } // hash: one connection or tombstone
 func (s shard) lease(name string) string { return s.key("l:" + name) } // string: fence and owner; expires
+func (s shard) notes(name string) string { return s.key("n:" + name) } // sorted set: a slot's entries, the newest last; expires
 func (s shard) shelf(id [32]byte) string { // string: a sealed value; expires
 	return s.key("s:" + base64.RawURLEncoding.EncodeToString(id[:]))
 }

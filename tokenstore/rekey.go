@@ -47,7 +47,7 @@ type sealed interface {
 	recheck(ctx context.Context, old, next []byte) error
 }
 
-// rekey seals every row and every shelved value with the newest key of the ring, and the key-check record last: until then a
+// rekey seals every row, every shelved value and every entry with the newest key of the ring, and the key-check record last: until then a
 // start without the older keys is refused. No version changes and nothing is published, so that whatever reads and saves
 // meanwhile notices nothing.
 //
@@ -63,7 +63,7 @@ func (v *vault) rekey(ctx context.Context) (done Rekeyed, err error) {
 		if err != nil {
 			return done, wrap("rekey", Slot{}, err)
 		}
-		if walk.resealed+walk.shelved+walk.missed > 0 {
+		if walk.resealed+walk.shelved+walk.noted+walk.missed > 0 {
 			continue
 		}
 		if walk.held == 0 {
@@ -80,7 +80,7 @@ func (v *vault) rekey(ctx context.Context) (done Rekeyed, err error) {
 // rekeyed counts what one walk found.
 type rekeyed struct {
 	resealed, current int
-	shelved           int // shelved values that were sealed; nobody counts them but for the next walk
+	shelved, noted    int // shelved values and entries that were sealed; nobody counts them but for the next walk
 	missed            int // changed while they were sealed: the next walk looks again
 	unreadable        int
 	held              int // of the unreadable: those that an older key may have sealed
@@ -114,7 +114,10 @@ func (v *vault) rekeyWalk(ctx context.Context) (walk rekeyed, err error) {
 			}
 		}
 	}
-	return walk, v.rekeyShelf(ctx, &walk)
+	if err := v.rekeyShelf(ctx, &walk); err != nil {
+		return walk, err
+	}
+	return walk, v.rekeyNotes(ctx, &walk)
 }
 
 // rekeyShelf passes over what does not open: it is of no use to anybody, and ends by itself.
@@ -169,11 +172,11 @@ func (v *vault) rekeyCheck(ctx context.Context) error {
 	return v.sealed.recheck(ctx, record, v.keys.seal(purposeCheck, []byte(id), nil))
 }
 
-// Rekey seals every record and shelved value anew with the newest key of the ring, while everything else goes on: no version changes, nobody has to
+// Rekey seals every record, shelved value and entry anew with the newest key of the ring, while everything else goes on: no version changes, nobody has to
 // read again. It can be repeated at will. See Rekeyed for what is left to do.
 func (f *File) Rekey(ctx context.Context) (Rekeyed, error) { return f.vault.rekey(ctx) }
 
-// Rekey seals every record and shelved value anew with the newest key of the ring, while every replica goes on: no version changes, nobody has to
+// Rekey seals every record, shelved value and entry anew with the newest key of the ring, while every replica goes on: no version changes, nobody has to
 // read again. All replicas must have the newest key already, or they can no longer read. It can be repeated at will. See
 // Rekeyed for what is left to do. The user needs the command scan besides those of NewRedis.
 func (r *Redis) Rekey(ctx context.Context) (Rekeyed, error) {

@@ -14,9 +14,10 @@ const (
 	purposeTombstone purpose = "tombstone"
 	purposeShelf     purpose = "shelf"
 	purposeCheck     purpose = "check"
+	purposeNote      purpose = "note"
 )
 
-var purposes = []purpose{purposeRecord, purposeTombstone, purposeShelf, purposeCheck}
+var purposes = []purpose{purposeRecord, purposeTombstone, purposeShelf, purposeCheck, purposeNote}
 
 // sealFormat is the version of the envelope: format byte, length of the key id, key id, nonce, ciphertext.
 const sealFormat = 1

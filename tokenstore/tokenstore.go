@@ -1,9 +1,9 @@
 // Package tokenstore remembers connections, sealed, for all replicas.
 //
 // A [Store] keeps one [Record] per [Slot]. Beside it stand a [Locker] (a lease per Slot), a [Shelf] (things kept for
-// minutes and taken once) and a [Feed] (a hint that a Slot changed). [File] implements all four on one machine, [Redis]
-// for any number of replicas. Both write nothing but ciphertext: every record and every shelved value is sealed by a
-// [Keyring] with its Slot (or id) and purpose as associated data, so that bytes moved from one org to another do not open.
+// minutes and taken once), a [Feed] (a hint that a Slot changed) and a [Journal] (what was done with a Slot). [File] implements
+// all on one machine, [Redis] for any number of replicas. Both write nothing but ciphertext: every record, shelved value and
+// entry is sealed by a [Keyring] with its Slot (or id) and purpose as associated data, so that bytes moved from one org to another do not open.
 //
 // Inside, one vault seals and opens; an engine below it, in bbolt or in Redis, keeps opaque rows and knows no key.
 package tokenstore
@@ -159,4 +159,5 @@ type Backend interface {
 	Locker
 	Shelf
 	Feed
+	Journal
 }

@@ -16,6 +16,7 @@ type vault struct {
 	rows    rows
 	sealed  sealed
 	cubby   cubby
+	diary   diary
 	leases  Locker
 	feed    Feed
 	keys    *Keyring
@@ -29,12 +30,13 @@ type engine interface {
 	rows
 	sealed
 	cubby
+	diary
 	Locker
 	Feed
 }
 
 func newVault(e engine, keys *Keyring, reg prometheus.Registerer) *vault {
-	return &vault{rows: e, sealed: e, cubby: e, leases: e, feed: e, keys: keys, metrics: newMetrics(reg)}
+	return &vault{rows: e, sealed: e, cubby: e, diary: e, leases: e, feed: e, keys: keys, metrics: newMetrics(reg)}
 }
 
 func (v *vault) Get(ctx context.Context, slot Slot) (_ *Record, err error) {

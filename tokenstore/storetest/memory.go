@@ -26,6 +26,7 @@ type Memory struct {
 	leases  map[tokenstore.Slot]tokenstore.Lease
 	fence   int64
 	shelf   map[string]shelved
+	noted   map[tokenstore.Slot][]noted
 	since   time.Time
 	undo    []undo // oldest first
 	watcher map[*memoryWatcher]struct{}
@@ -57,6 +58,7 @@ func NewMemory() *Memory {
 		rows:    make(map[tokenstore.Slot]memoryRow),
 		leases:  make(map[tokenstore.Slot]tokenstore.Lease),
 		shelf:   make(map[string]shelved),
+		noted:   make(map[tokenstore.Slot][]noted),
 		watcher: make(map[*memoryWatcher]struct{}),
 	}
 }

@@ -106,13 +106,18 @@ func (m *Memory) publishLocked(slot tokenstore.Slot) {
 	}
 }
 
-// Shelved returns the bytes of every value on the shelf, one after another.
+// Shelved returns the bytes of every value on the shelf and of every entry of the Journal, one after another.
 func (m *Memory) Shelved() []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []byte
 	for _, v := range m.shelf {
 		all = append(all, v.value...)
+	}
+	for _, entries := range m.noted {
+		for _, n := range entries {
+			all = append(all, n.entry...)
+		}
 	}
 	return all
 }

@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 		"leases":  leases,
 		"shelf":   shelf,
 		"feed":    feed,
+		"notes":   notes,
 		"seal":    seals,
 	}
 	for name, group := range groups {
