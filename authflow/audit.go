@@ -2,6 +2,7 @@ package authflow
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -143,14 +144,49 @@ func visible(text []byte) []byte {
 	return []byte(out.String())
 }
 
-// Audit tells an event to Config.Audit, and returns when that has taken it.
-func (b *Broker) Audit(e Event) {
+// noteTime bounds how long an action waits for its entry in the connection's history.
+const noteTime = 2 * time.Second
+
+// Audit tells an event to Config.Audit, and notes it in the history of the connection that it names, for every replica. It returns
+// when that is done, or has failed: an event fails no action.
+func (b *Broker) Audit(ctx context.Context, e Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
 	if b.cfg.Audit != nil {
 		b.cfg.Audit(e)
 	}
+	if e.Slot.Integration == "" || e.Slot.Org == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)
+	defer cancel()
+	entry, err := json.Marshal(e)
+	if err == nil {
+		err = b.cfg.Store.Note(ctx, e.Slot, entry)
+	}
+	if err != nil {
+		b.log.Warn("an action is missing in its connection's history", "connection", e.Slot.String(), "action", string(e.Action), "error", err)
+	}
+}
+
+// Unreadable is the Outcome of an entry of a history that cannot be read; it has nothing else.
+const Unreadable = "record_unreadable"
+
+// History returns what was done with a connection, newest first: the last 50 events of the last 400 days, those before a
+// disconnect too. An error is one of the store's.
+func (b *Broker) History(ctx context.Context, slot tokenstore.Slot) ([]Event, error) {
+	entries, err := b.cfg.Store.Notes(ctx, slot)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]Event, len(entries))
+	for i, entry := range entries {
+		if entry == nil || json.Unmarshal(entry, &events[i]) != nil {
+			events[i] = Event{Slot: slot, Outcome: Unreadable}
+		}
+	}
+	return events, nil
 }
 
 // Any visitor can bring callbacks that are refused: beyond so many of them the log alone tells, so that nobody can fill a disk.

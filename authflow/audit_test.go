@@ -1,6 +1,7 @@
 package authflow_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 // events are told by several goroutines.
@@ -95,4 +97,47 @@ func TestClientAddressHasNoPort(t *testing.T) {
 	for remote, want := range map[string]string{"192.0.2.1:1234": "192.0.2.1", "[2001:db8::1]:1234": "2001:db8::1", "@": "@", "": ""} {
 		require.Equal(t, want, authflow.ClientAddress(remote))
 	}
+}
+
+func TestHistoryIsThatOfEveryReplicaAndOutlivesTheConnection(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		other, _ := w.replica()
+		w.connect("acme")
+		at := time.Now().UTC().Truncate(time.Millisecond)
+		first := authflow.Event{Time: at, Action: authflow.ActionConnect, Actor: "ops", Slot: slot("acme"), Outcome: authflow.OK, Address: "192.0.2.1"}
+		second := authflow.Event{Time: at, Action: authflow.ActionDisconnect, Actor: "other", Slot: slot("acme"), Outcome: authflow.OK}
+		w.Audit(t.Context(), first)
+		w.Audit(t.Context(), authflow.Event{Action: authflow.ActionSignIn, Actor: "ops", Outcome: authflow.OK})
+		w.Audit(t.Context(), authflow.Event{Action: authflow.ActionForbidden, Actor: "ops", Slot: tokenstore.Slot{Integration: "graph"}})
+		require.NoError(t, w.Disconnect(t.Context(), slot("acme"), "other"))
+		gone, hangUp := context.WithCancel(t.Context())
+		hangUp()
+		other.Audit(gone, second)
+		for _, b := range []*authflow.Broker{w.Broker, other} {
+			seen, err := b.History(t.Context(), slot("acme"))
+			require.NoError(t, err)
+			require.Equal(t, []authflow.Event{second, first}, seen)
+		}
+		require.Len(t, w.audited.all(), 4)
+	})
+}
+
+func TestEventThatCannotBeNotedIsToldAllTheSame(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		w.store.down.Store(true)
+		w.Audit(t.Context(), authflow.Event{Action: authflow.ActionDisconnect, Actor: "ops", Slot: slot("acme"), Outcome: "store_unavailable"})
+		require.Len(t, w.audited.all(), 1)
+		require.Contains(t, w.logs.String(), "an action is missing in its connection's history")
+		_, err := w.History(t.Context(), slot("acme"))
+		require.ErrorIs(t, err, tokenstore.ErrUnavailable)
+	})
+}
+
+func TestEntryThatIsNoEventIsToldAsUnreadable(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		require.NoError(t, w.store.Note(t.Context(), slot("acme"), []byte("not JSON")))
+		seen, err := w.History(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		require.Equal(t, []authflow.Event{{Slot: slot("acme"), Outcome: authflow.Unreadable}}, seen)
+	})
 }

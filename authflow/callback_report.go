@@ -1,6 +1,7 @@
 package authflow
 
 import (
+	"context"
 	"net"
 	"time"
 )
@@ -28,7 +29,7 @@ func (c *consents) report(out outcome) {
 		log.Warn("connect failed")
 	}
 	if out.result != resultRefused || c.refusals.lets(time.Now()) {
-		c.Audit(out.event())
+		c.Audit(context.Background(), out.event()) // the browser may have hung up
 	}
 }
 

@@ -92,7 +92,7 @@ func (b *Broker) fail(ctx context.Context, c *conn, m *managed, f *flight, rec *
 	b.logFailure(c, rec, land)
 	f.land(nil, land)
 	if err == nil && f.why != refreshByOperator && land.Reason == ErrReconnect { // what an operator asked for, the console tells
-		b.Audit(Event{Action: ActionRefresh, Actor: Itself, Slot: c.slot, Outcome: "needs_reconnect", Detail: snap.failureCode()})
+		b.Audit(ctx, Event{Action: ActionRefresh, Actor: Itself, Slot: c.slot, Outcome: "needs_reconnect", Detail: snap.failureCode()})
 	}
 }
 

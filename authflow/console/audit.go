@@ -13,7 +13,9 @@ import (
 // Audit is where actions are told.
 type Audit struct {
 	// Record takes every action of an operator, and every sign-in that failed, before it is answered. Nil: nobody does.
-	Record func(authflow.Event)
+	Record func(ctx context.Context, e authflow.Event)
+	// History returns what was done with a connection, newest first. Nil: it is not kept, and asking for it is answered with 501.
+	History func(ctx context.Context, slot tokenstore.Slot) ([]authflow.Event, error)
 }
 
 // logAction writes the one line of an action that changes state, or tried to, and tells it to the audit log. It is called
@@ -44,7 +46,7 @@ func (c *console) logAction(ctx context.Context, action string, v visit, slot to
 	if e.Action == authflow.ActionForbidden {
 		e.Detail = err.Error() // which path: forbidden's own text
 	}
-	c.audit.Record(e)
+	c.audit.Record(ctx, e)
 }
 
 // origin is which request this is, and whose.

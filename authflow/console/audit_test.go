@@ -17,7 +17,7 @@ import (
 // audited makes a site tell its events to list.
 func audited(list *[]authflow.Event) func(*console.Config) {
 	return func(cfg *console.Config) {
-		cfg.Audit.Record = func(e authflow.Event) { *list = append(*list, e) }
+		cfg.Audit.Record = func(_ context.Context, e authflow.Event) { *list = append(*list, e) }
 	}
 }
 

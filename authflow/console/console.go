@@ -119,7 +119,7 @@ func New(cfg Config) (http.Handler, error) {
 	return c.routes(), nil
 }
 
-// routes is the whole surface. The screen's own paths need no second level below an integration's name but these three,
+// routes is the whole surface. The screen's own paths need no second level below an integration's name but these,
 // so that no name can collide with one. A path below an integration names it {name}: that is what admit looks at.
 func (c *console) routes() http.Handler {
 	mux := &surface{console: c}
@@ -132,6 +132,7 @@ func (c *console) routes() http.Handler {
 	mux.Handle("/integrations/sign-out", c.page(visits{http.MethodPost: c.signOut}, seeing))
 	mux.Handle("/integrations/{name}/connect", c.page(visits{http.MethodPost: c.connect}))
 	mux.Handle("/integrations/{name}/refresh", c.page(visits{http.MethodPost: c.refresh}))
+	mux.Handle("/integrations/{name}/history", c.page(visits{http.MethodGet: c.showHistory}))
 	mux.Handle("/integrations/{name}/disconnect", c.page(visits{http.MethodGet: c.confirmDisconnect, http.MethodPost: c.disconnect}, changing))
 	mux.HandleFunc("/", c.notFound)
 
@@ -140,6 +141,7 @@ func (c *console) routes() http.Handler {
 	mux.Handle("/api/v1/integrations/{name}", c.api(calls{http.MethodGet: c.getIntegration}))
 	mux.Handle(connection, c.api(calls{http.MethodGet: c.getConnection, http.MethodDelete: c.deleteConnection}))
 	mux.Handle(connection+"/connect-link", c.api(calls{http.MethodPost: c.postConnectLink}))
+	mux.Handle(connection+"/history", c.api(calls{http.MethodGet: c.getHistory}))
 	mux.Handle(connection+"/refresh", c.api(calls{http.MethodPost: c.postRefresh}))
 	mux.Handle(connection+"/grant", c.api(calls{http.MethodPut: c.putGrant}))
 	mux.Handle("/api/v1/rekey", unhurried(c.api(calls{http.MethodPost: c.postRekey}, everything)))

@@ -26,6 +26,7 @@ type row struct {
 	ConnectURL    string
 	RefreshURL    string
 	DisconnectURL string
+	HistoryURL    string // empty: none is kept
 	Form, View    string // hidden fields of its form
 }
 
@@ -49,6 +50,9 @@ func (c *console) row(in *authflow.Integration, con authflow.Connection, now tim
 		Connected: momentOf(con.ConnectedAt, now), Pending: momentOf(con.PendingSince, now),
 		ConnectURL: c.pathOf(in.Name, "connect"), RefreshURL: c.pathOf(in.Name, "refresh"),
 		DisconnectURL: c.pathOf(in.Name, "disconnect") + "?" + ask.Encode(), Form: v.form, View: look.String(),
+	}
+	if c.audit.History != nil {
+		r.HistoryURL = c.pathOf(in.Name, "history") + "?" + ask.Encode()
 	}
 	if con.LastError != nil {
 		r.Failed = momentOf(con.LastError.Time, now)

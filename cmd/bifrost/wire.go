@@ -210,7 +210,7 @@ func connectURL(publicURL string) func(tokenstore.Slot) string {
 func consoleConfig(cfg *config.Config, broker *authflow.Broker, kept store, log *slog.Logger) console.Config {
 	out := console.Config{Broker: broker, Sessions: kept, PublicURL: cfg.Auth.PublicURL, Log: log}
 	out.Upkeep.Rekey = kept.Rekey
-	out.Audit.Record = broker.Audit
+	out.Audit = console.Audit{Record: broker.Audit, History: broker.History}
 	if file, ok := kept.(*tokenstore.File); ok {
 		out.Upkeep.Backup = file.Backup
 	}
