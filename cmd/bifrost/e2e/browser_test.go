@@ -66,6 +66,12 @@ func (d *runningDemo) story(b *browser) {
 	b.seesInRow("acme", "Active")
 	d.expectUsers(b.t)
 
+	b.press("History of acme")
+	b.sees("Reconnect")
+	b.sees("needs_reconnect")
+	b.shot("8-history")
+	b.press("← Integrations")
+
 	b.press("Disconnect acme")
 	b.sees("Disconnect acme?")
 	b.shot("8-disconnect")

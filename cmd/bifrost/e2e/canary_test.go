@@ -35,6 +35,7 @@ func TestSecretsStayInside(t *testing.T) {
 		c.drive()
 		c.replica.stop()
 		c.readFiles("store", c.site.dir)
+		require.True(t, c.holds("store: audit.log", `"action":"connect"`))
 		c.search("store: bifrost.db")
 	})
 	t.Run("Redis", func(t *testing.T) {
@@ -57,7 +58,7 @@ type canaries struct {
 func newCanaries(t *testing.T, server *storetest.RedisServer) *canaries {
 	s := newSite(t, newProvider(t, authflowtest.Config{Refresh: authflowtest.OneTime}))
 	s.replace(`integrations: ["*"]}`, `integrations: ["*"], may_read_tokens: true}`)
-	s.yaml += "    expose_token: true\nlog: {level: debug}\n"
+	s.yaml += "    expose_token: true\nlog: {level: debug}\naudit: {file: " + s.dir + "/audit.log}\n"
 	if server != nil {
 		s.onRedis(server.URL)
 	}
