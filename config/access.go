@@ -28,6 +28,9 @@ func readOperators(n node, known []*Integration) []Operator {
 		}
 		var op Operator
 		readIdentity(o, "token", &op.Name, &op.Token, names, tokens)
+		if op.Name == "anonymous" || op.Name == "bifrost" {
+			o.at("name").problem("means nobody, or the process itself, in the audit log: choose another")
+		}
 		op.Rights = readRights(o, known)
 		o.close()
 		list = append(list, op)
