@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 )
 
 // keySize is the only accepted length of a Key: AES-256.
@@ -55,9 +56,14 @@ func ParseKey(text []byte) ([]byte, error) {
 // Keyring seals with its first key and opens with all. From every key it derives one key per purpose (HKDF, RFC 5869), so
 // that what was sealed for one purpose cannot open as another. It is immutable.
 type Keyring struct {
-	first string                             // the ID of the key that seals
-	aeads map[string]map[purpose]cipher.AEAD // by key ID
+	ids    []string                           // newest first: the first seals
+	first  string                             // the ID of the key that seals
+	aeads  map[string]map[purpose]cipher.AEAD // by key ID
+	prints map[string][]byte                  // by key ID: derived from the key, equal for equal keys alone
 }
+
+// IDs returns the IDs of the keys, newest first.
+func (k *Keyring) IDs() []string { return slices.Clone(k.ids) }
 
 // NewKeyring returns a ring of keys, newest first. It refuses an empty ring, a key that is not 32 bytes, an ID that is
 // empty, longer than 64 bytes or there twice, and the same bytes under two IDs.
@@ -65,7 +71,11 @@ func NewKeyring(keys ...Key) (*Keyring, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("tokenstore: no encryption key")
 	}
-	ring := &Keyring{first: keys[0].ID, aeads: make(map[string]map[purpose]cipher.AEAD, len(keys))}
+	ring := &Keyring{
+		first:  keys[0].ID,
+		aeads:  make(map[string]map[purpose]cipher.AEAD, len(keys)),
+		prints: make(map[string][]byte, len(keys)),
+	}
 	for i, key := range keys {
 		if len(key.ID) == 0 || len(key.ID) > 64 {
 			return nil, fmt.Errorf("tokenstore: encryption key %d: the id must have 1 to 64 bytes", i+1)
@@ -85,7 +95,10 @@ func NewKeyring(keys ...Key) (*Keyring, error) {
 		if err != nil {
 			return nil, fmt.Errorf("tokenstore: encryption key %q: %w", key.ID, err)
 		}
-		ring.aeads[key.ID] = aeads
+		if ring.prints[key.ID], err = subkey(key.Bytes, "print"); err != nil {
+			return nil, fmt.Errorf("tokenstore: encryption key %q: %w", key.ID, err)
+		}
+		ring.ids, ring.aeads[key.ID] = append(ring.ids, key.ID), aeads
 	}
 	return ring, nil
 }
@@ -93,7 +106,7 @@ func NewKeyring(keys ...Key) (*Keyring, error) {
 func derive(secret []byte) (map[purpose]cipher.AEAD, error) {
 	aeads := make(map[purpose]cipher.AEAD, len(purposes))
 	for _, p := range purposes {
-		sub, err := hkdf.Key(sha256.New, secret, nil, "bifrost/1/"+string(p), keySize)
+		sub, err := subkey(secret, string(p))
 		if err != nil {
 			return nil, err
 		}
@@ -107,4 +120,9 @@ func derive(secret []byte) (map[purpose]cipher.AEAD, error) {
 		}
 	}
 	return aeads, nil
+}
+
+// subkey derives what is used for one thing only.
+func subkey(secret []byte, use string) ([]byte, error) {
+	return hkdf.Key(sha256.New, secret, nil, "bifrost/1/"+use, keySize)
 }

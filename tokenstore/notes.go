@@ -45,7 +45,9 @@ func (v *vault) Note(ctx context.Context, slot Slot, entry []byte) (err error) {
 	}
 	// The time is sealed too: what is over stays over, whatever the store does with it.
 	plain := binary.BigEndian.AppendUint64(nil, uint64(time.Now().UnixMilli()))
-	if err := v.diary.addNote(ctx, slot, v.keys.seal(purposeNote, slotKey(slot), append(plain, entry...))); err != nil {
+	v.sealing.RLock()
+	defer v.sealing.RUnlock()
+	if err := v.diary.addNote(ctx, slot, v.ring.Load().seal(purposeNote, slotKey(slot), append(plain, entry...))); err != nil {
 		return wrap("note", slot, err)
 	}
 	return nil
@@ -63,7 +65,7 @@ func (v *vault) Notes(ctx context.Context, slot Slot) (_ [][]byte, err error) {
 	since := time.Now().Add(-NotesLife).UnixMilli()
 	var entries [][]byte
 	for _, envelope := range sealed[:min(len(sealed), NotesKept)] {
-		plain, err := v.keys.open(purposeNote, slotKey(slot), envelope)
+		plain, err := v.ring.Load().open(purposeNote, slotKey(slot), envelope)
 		switch {
 		case err != nil || len(plain) < 8:
 			entries = append(entries, nil)
@@ -75,7 +77,7 @@ func (v *vault) Notes(ctx context.Context, slot Slot) (_ [][]byte, err error) {
 }
 
 // rekeyNotes passes over what does not open: nobody can mend it, and it ends by itself.
-func (v *vault) rekeyNotes(ctx context.Context, walk *rekeyed) error {
+func (v *vault) rekeyNotes(ctx context.Context, keys *Keyring, walk *rekeyed) error {
 	slots, err := v.diary.noted(ctx)
 	if err != nil {
 		return err
@@ -86,11 +88,11 @@ func (v *vault) rekeyNotes(ctx context.Context, walk *rekeyed) error {
 			return err
 		}
 		for _, old := range entries {
-			plain, err := v.keys.open(purposeNote, slotKey(slot), old)
-			if key, _ := keyOf(old); err != nil || key == v.keys.first {
+			plain, err := keys.open(purposeNote, slotKey(slot), old)
+			if key, _ := keyOf(old); err != nil || key == keys.first {
 				continue
 			}
-			err = v.diary.renote(ctx, slot, old, v.keys.seal(purposeNote, slotKey(slot), plain))
+			err = v.sealAnew(keys, purposeNote, slotKey(slot), plain, func(next []byte) error { return v.diary.renote(ctx, slot, old, next) })
 			if err := walk.count(&walk.noted, err); err != nil {
 				return err
 			}

@@ -17,7 +17,9 @@ import (
 // half a second, with ErrUnavailable if Redis is down, slow, loading, read-only, out of memory, or emptied behind its back.
 type Redis struct {
 	Backend
+	vault  *vault // the Backend
 	engine *redisEngine
+	sealer *sealer
 	care   *care
 }
 
@@ -74,7 +76,11 @@ func NewRedis(ctx context.Context, cfg RedisConfig) (*Redis, error) {
 	measured := newRedisMetrics(cfg.Metrics)
 	e.clock = clock{now: time.Now, offset: measured.offset, log: log}
 	e.replicas = replicas{wanted: cfg.WaitReplicas, lacking: measured.unreplicated, log: log}
-	return &Redis{newVault(e, cfg.Keys, cfg.Metrics), e, startCare(e, log, measured.problem, found)}, nil
+	v := newVault(e, cfg.Keys, cfg.Metrics)
+	r := &Redis{Backend: v, vault: v, engine: e, sealer: newSealer()}
+	r.told(ctx)
+	r.care = startCare(e, log, measured.problem, found, r.told)
+	return r, nil
 }
 
 // start finds out whether the Redis can be trusted with connections, and which store it is.
@@ -103,6 +109,7 @@ func (e *redisEngine) start(ctx context.Context, keys *Keyring) (map[problem]str
 // Close closes the connections. Every later call is ErrUnavailable.
 func (r *Redis) Close() error {
 	r.care.stop()
+	r.farewell()
 	return r.engine.client.Close()
 }
 

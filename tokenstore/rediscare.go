@@ -36,6 +36,7 @@ type care struct {
 	engine *redisEngine
 	log    *slog.Logger
 	gauge  *prometheus.GaugeVec
+	beside func(context.Context) // what else is done every minute
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup // the loop
@@ -45,9 +46,9 @@ type care struct {
 }
 
 // startCare begins to look every minute until stop, after what was found at the start.
-func startCare(e *redisEngine, log *slog.Logger, gauge *prometheus.GaugeVec, found map[problem]string) *care {
+func startCare(e *redisEngine, log *slog.Logger, gauge *prometheus.GaugeVec, found map[problem]string, beside func(context.Context)) *care {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &care{engine: e, log: log, gauge: gauge, cancel: cancel}
+	c := &care{engine: e, log: log, gauge: gauge, beside: beside, cancel: cancel}
 	c.tell(found)
 	c.done.Go(func() {
 		tick := time.NewTicker(careEvery)
@@ -58,6 +59,7 @@ func startCare(e *redisEngine, log *slog.Logger, gauge *prometheus.GaugeVec, fou
 				return
 			case <-tick.C:
 				c.look(ctx)
+				c.beside(ctx)
 			}
 		}
 	})

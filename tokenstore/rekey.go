@@ -55,9 +55,10 @@ type sealed interface {
 // these, taking the older keys away takes nothing from whoever may repair it.
 func (v *vault) rekey(ctx context.Context) (done Rekeyed, err error) {
 	defer v.metrics.observe("rekey", time.Now(), &err)
-	done.Key = v.keys.first
 	for range rekeyWalks {
-		walk, err := v.rekeyWalk(ctx)
+		keys := v.ring.Load()
+		done.Key = keys.first
+		walk, err := v.rekeyWalk(ctx, keys)
 		done.Resealed += walk.resealed
 		done.Current, done.Unreadable = max(0, walk.current-done.Resealed), walk.unreadable
 		if err != nil {
@@ -67,7 +68,7 @@ func (v *vault) rekey(ctx context.Context) (done Rekeyed, err error) {
 			continue
 		}
 		if walk.held == 0 {
-			if err := v.rekeyCheck(ctx); err != nil {
+			if err := v.rekeyCheck(ctx, keys); err != nil {
 				return done, wrap("rekey", Slot{}, err)
 			}
 			done.Complete = true
@@ -86,7 +87,17 @@ type rekeyed struct {
 	held              int // of the unreadable: those that an older key may have sealed
 }
 
-func (v *vault) rekeyWalk(ctx context.Context) (walk rekeyed, err error) {
+// sealAnew stores with store what is sealed anew with the newest of keys; ErrConflict if other keys are in force by now.
+func (v *vault) sealAnew(keys *Keyring, p purpose, place, plain []byte, store func(next []byte) error) error {
+	v.sealing.RLock()
+	defer v.sealing.RUnlock()
+	if v.ring.Load() != keys {
+		return ErrConflict
+	}
+	return store(keys.seal(p, place, plain))
+}
+
+func (v *vault) rekeyWalk(ctx context.Context, keys *Keyring) (walk rekeyed, err error) {
 	for slot, entry := range v.sealed.every(ctx) {
 		if entry.err != nil && slot == (Slot{}) {
 			return walk, entry.err
@@ -98,30 +109,32 @@ func (v *vault) rekeyWalk(ctx context.Context) (walk rekeyed, err error) {
 		}
 		stored := entry.row
 		key, _ := keyOf(stored.sealed) // open fails too if it names none
-		plain, err := v.keys.open(stored.purpose(), stored.place(slot), stored.sealed)
+		plain, err := keys.open(stored.purpose(), stored.place(slot), stored.sealed)
 		switch {
 		case err != nil:
 			walk.unreadable++
-			if key == "" || key != v.keys.first && v.keys.aeads[key] != nil {
+			if key == "" || key != keys.first && keys.aeads[key] != nil {
 				walk.held++
 			}
-		case key == v.keys.first:
+		case key == keys.first:
 			walk.current++
 		default:
-			err = v.sealed.reseal(ctx, slot, stored.sealed, v.keys.seal(stored.purpose(), stored.place(slot), plain))
+			err = v.sealAnew(keys, stored.purpose(), stored.place(slot), plain, func(next []byte) error {
+				return v.sealed.reseal(ctx, slot, stored.sealed, next)
+			})
 			if err := walk.count(&walk.resealed, err); err != nil {
 				return walk, err
 			}
 		}
 	}
-	if err := v.rekeyShelf(ctx, &walk); err != nil {
+	if err := v.rekeyShelf(ctx, keys, &walk); err != nil {
 		return walk, err
 	}
-	return walk, v.rekeyNotes(ctx, &walk)
+	return walk, v.rekeyNotes(ctx, keys, &walk)
 }
 
 // rekeyShelf passes over what does not open: it is of no use to anybody, and ends by itself.
-func (v *vault) rekeyShelf(ctx context.Context, walk *rekeyed) error {
+func (v *vault) rekeyShelf(ctx context.Context, keys *Keyring, walk *rekeyed) error {
 	ids, err := v.sealed.shelved(ctx)
 	if err != nil {
 		return err
@@ -132,11 +145,13 @@ func (v *vault) rekeyShelf(ctx context.Context, walk *rekeyed) error {
 			return err
 		}
 		for i, id := range page {
-			plain, err := v.keys.open(purposeShelf, id[:], values[i])
-			if key, _ := keyOf(values[i]); err != nil || key == v.keys.first {
+			plain, err := keys.open(purposeShelf, id[:], values[i])
+			if key, _ := keyOf(values[i]); err != nil || key == keys.first {
 				continue
 			}
-			err = v.sealed.reshelve(ctx, id, values[i], v.keys.seal(purposeShelf, id[:], plain))
+			err = v.sealAnew(keys, purposeShelf, id[:], plain, func(next []byte) error {
+				return v.sealed.reshelve(ctx, id, values[i], next)
+			})
 			if err := walk.count(&walk.shelved, err); err != nil {
 				return err
 			}
@@ -158,27 +173,20 @@ func (walk *rekeyed) count(sealed *int, err error) error {
 	return nil
 }
 
-func (v *vault) rekeyCheck(ctx context.Context) error {
+func (v *vault) rekeyCheck(ctx context.Context, keys *Keyring) error {
 	id, record, err := v.sealed.check(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := v.keys.open(purposeCheck, []byte(id), record); err != nil {
+	if _, err := keys.open(purposeCheck, []byte(id), record); err != nil {
 		return ErrWrongKey // it was exchanged since the store was opened
 	}
-	if key, _ := keyOf(record); key == v.keys.first {
+	if key, _ := keyOf(record); key == keys.first {
 		return nil
 	}
-	return v.sealed.recheck(ctx, record, v.keys.seal(purposeCheck, []byte(id), nil))
+	return v.sealAnew(keys, purposeCheck, []byte(id), nil, func(next []byte) error { return v.sealed.recheck(ctx, record, next) })
 }
 
 // Rekey seals every record, shelved value and entry anew with the newest key of the ring, while everything else goes on: no version changes, nobody has to
 // read again. It can be repeated at will. See Rekeyed for what is left to do.
 func (f *File) Rekey(ctx context.Context) (Rekeyed, error) { return f.vault.rekey(ctx) }
-
-// Rekey seals every record, shelved value and entry anew with the newest key of the ring, while every replica goes on: no version changes, nobody has to
-// read again. All replicas must have the newest key already, or they can no longer read. It can be repeated at will. See
-// Rekeyed for what is left to do. The user needs the command scan besides those of NewRedis.
-func (r *Redis) Rekey(ctx context.Context) (Rekeyed, error) {
-	return r.Backend.(*vault).rekey(ctx) // NewRedis made it
-}

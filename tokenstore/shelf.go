@@ -17,7 +17,9 @@ func (v *vault) Put(ctx context.Context, id string, value []byte, life time.Dura
 	// The end is sealed too, so that nobody with access to the store can prolong a ticket.
 	plain := binary.BigEndian.AppendUint64(nil, uint64(time.Now().Add(life).UnixMilli()))
 	plain = append(plain, value...)
-	if err := v.cubby.put(ctx, hash, v.keys.seal(purposeShelf, hash[:], plain), life); err != nil {
+	v.sealing.RLock()
+	defer v.sealing.RUnlock()
+	if err := v.cubby.put(ctx, hash, v.ring.Load().seal(purposeShelf, hash[:], plain), life); err != nil {
 		return wrap("put", Slot{}, err)
 	}
 	return nil
@@ -58,7 +60,7 @@ func (v *vault) Peek(ctx context.Context, ids ...string) (_ [][]byte, err error)
 
 // openShelved opens a shelved value; past its end it is ErrNotFound, whatever the store's own clock says. The value is never nil.
 func (v *vault) openShelved(hash [32]byte, sealed []byte) ([]byte, error) {
-	plain, err := v.keys.open(purposeShelf, hash[:], sealed)
+	plain, err := v.ring.Load().open(purposeShelf, hash[:], sealed)
 	if err != nil || len(plain) < 8 {
 		return nil, fmt.Errorf("%w: the shelved value does not open", ErrUnreadable)
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,7 +21,8 @@ type vault struct {
 	diary   diary
 	leases  Locker
 	feed    Feed
-	keys    *Keyring
+	ring    atomic.Pointer[Keyring] // replaced by setKeys
+	sealing sync.RWMutex            // held for reading from the choice of a key until what it sealed is stored
 	metrics *metrics
 }
 
@@ -36,7 +39,9 @@ type engine interface {
 }
 
 func newVault(e engine, keys *Keyring, reg prometheus.Registerer) *vault {
-	return &vault{rows: e, sealed: e, cubby: e, diary: e, leases: e, feed: e, keys: keys, metrics: newMetrics(reg)}
+	v := &vault{rows: e, sealed: e, cubby: e, diary: e, leases: e, feed: e, metrics: newMetrics(reg)}
+	v.ring.Store(keys)
+	return v
 }
 
 func (v *vault) Get(ctx context.Context, slot Slot) (_ *Record, err error) {
@@ -73,7 +78,9 @@ func (v *vault) Save(ctx context.Context, slot Slot, rec *Record, prev Version) 
 		version: Version{rec.Grant, rec.Generation, max(prev.Revision, rec.Revision) + 1},
 		due:     dueMilli(rec.Due),
 	}
-	next.sealed = v.keys.seal(next.purpose(), next.place(slot), plain)
+	v.sealing.RLock()
+	defer v.sealing.RUnlock()
+	next.sealed = v.ring.Load().seal(next.purpose(), next.place(slot), plain)
 	if err := v.rows.swap(ctx, slot, prev, next); err != nil {
 		return wrap("save", slot, err)
 	}
@@ -94,7 +101,9 @@ func (v *vault) Delete(ctx context.Context, slot Slot, prev Version) (err error)
 		due:     dueMilli(time.Now().Add(TombstoneLife)),
 		dead:    true,
 	}
-	next.sealed = v.keys.seal(next.purpose(), next.place(slot), nil)
+	v.sealing.RLock()
+	defer v.sealing.RUnlock()
+	next.sealed = v.ring.Load().seal(next.purpose(), next.place(slot), nil)
 	if err := v.rows.swap(ctx, slot, prev, next); err != nil {
 		return wrap("delete", slot, err)
 	}
@@ -142,7 +151,7 @@ func (v *vault) Due(ctx context.Context, now time.Time, limit int) (_ []Slot, er
 // unseal opens a row; a tombstone is ErrDeleted once its seal has proven it genuine: a live record must not look deleted,
 // for then its org would use the global connection.
 func (v *vault) unseal(slot Slot, stored row) (*Record, error) {
-	plain, err := v.keys.open(stored.purpose(), stored.place(slot), stored.sealed)
+	plain, err := v.ring.Load().open(stored.purpose(), stored.place(slot), stored.sealed)
 	if err == nil && stored.over(time.Now()) {
 		return nil, ErrNotFound
 	}
