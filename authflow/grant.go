@@ -94,7 +94,7 @@ func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokens
 	case errors.Is(err, tokenstore.ErrNotFound):
 	default:
 		damaged, ok := errors.AsType[*tokenstore.UnreadableError](err)
-		if !ok || damaged.Stored == (tokenstore.Version{}) {
+		if !ok {
 			return false, err
 		}
 		prev = damaged.Stored // a person consented anew: that replaces what nobody can read

@@ -73,14 +73,17 @@ func (e *fileEngine) swap(ctx context.Context, slot Slot, prev Version, next row
 	key := slotKey(slot)
 	err := e.update(ctx, func(tx *bbolt.Tx) error {
 		var stored *row
+		free := false
 		if raw := tx.Bucket(bucketRows).Get(key); raw != nil {
 			old, err := decodeRow(raw)
-			if err != nil {
+			if err != nil && prev != malformed {
 				return err
 			}
-			stored = &old
+			if free = err != nil; !free { // what the indexes say of a malformed row is not believed, see due and purge
+				stored = &old
+			}
 		}
-		if !replaceable(stored, prev, next.version) {
+		if !free && !replaceable(stored, prev, next.version) {
 			return ErrConflict
 		}
 		if stored != nil {
@@ -156,6 +159,10 @@ func (e *fileEngine) due(ctx context.Context, now int64, limit int) (slots []Slo
 			if int64(binary.BigEndian.Uint64(key)) > now {
 				break
 			}
+			stored, err := decodeRow(tx.Bucket(bucketRows).Get(key[8:]))
+			if err == nil && (stored.dead || !bytes.Equal(timeKey(stored.due, key[8:]), key)) {
+				continue // left behind by a damaged row
+			}
 			if slot, ok := parseSlotKey(bytes.Clone(key[8:])); ok {
 				slots = append(slots, slot)
 			}
@@ -220,7 +227,7 @@ func encodeRow(r row) []byte {
 
 // decodeRow keeps parts of raw.
 func decodeRow(raw []byte) (row, error) {
-	unreadable := &UnreadableError{Reason: "its row is malformed"}
+	unreadable := &UnreadableError{Stored: malformed, Reason: "its row is malformed"}
 	if len(raw) < 2 || raw[0] != fileRowFormat || raw[1] > 1 {
 		return row{}, unreadable
 	}

@@ -96,16 +96,26 @@ func purge(tx *bbolt.Tx, now time.Time) error {
 		over = append(over, bytes.Clone(key))
 	}
 	for _, key := range over {
-		bucket := bucketShelf
-		switch key[8] {
-		case kindRow:
-			bucket = bucketRows
-		case kindNote:
-			bucket = bucketNotes
-		}
-		if err := errors.Join(tx.Bucket(bucket).Delete(key[9:]), tx.Bucket(bucketExpiry).Delete(key)); err != nil {
+		if err := errors.Join(purgeOne(tx, key[8], key[9:], now), tx.Bucket(bucketExpiry).Delete(key)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// purgeOne removes what an index entry says is over. A row says it itself: after damage the entry may be another's, and a live
+// record must not disappear.
+func purgeOne(tx *bbolt.Tx, kind byte, key []byte, now time.Time) error {
+	switch kind {
+	case kindNote:
+		return tx.Bucket(bucketNotes).Delete(key)
+	case kindRow:
+	default:
+		return tx.Bucket(bucketShelf).Delete(key)
+	}
+	stored, err := decodeRow(tx.Bucket(bucketRows).Get(key))
+	if err != nil || !stored.over(now) {
+		return nil
+	}
+	return tx.Bucket(bucketRows).Delete(key)
 }

@@ -35,20 +35,26 @@ const (
 // reply was lost: no two seals are equal. It is published again, so that a WAIT on this connection has something to wait for.
 // ZREM of nothing comes first because Redis, when it is full, lets a script finish that has written: a rotated token lands
 // although no new lease is given. The row is never deleted on the way: in a slot that is moving, Redis refuses to write a key
-// that is no longer there, and would keep the deletion.
+// that is no longer there, and would keep the deletion; but for what is no row, which an operator replaces deliberately.
 var swapScript = redis.NewScript(`
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'emptied' end
-local old = redis.call('HMGET', KEYS[2], 'g', 'n', 'r', 'x', 'b')
+local old = redis.pcall('HMGET', KEYS[2], 'g', 'n', 'r', 'x', 'b', 'd')
+local malformed = ARGV[3] == '' and ARGV[5] == '-1'
+if old.err and not malformed then return old end
 if old[5] == ARGV[11] then
   redis.pcall('PUBLISH', ARGV[13], ARGV[2])
   return 'ok'
 end
 local none, free = ARGV[3] == '' and ARGV[4] == '0' and ARGV[5] == '0', false
-if redis.call('EXISTS', KEYS[2]) == 0 then free = none
+local function number(v) return v and #v < 19 and string.match(v, '^-?%d+$') end
+if malformed then
+  free = old.err or not (old[1] and number(old[2]) and number(old[3]) and number(old[6]) and (old[4] == '0' or old[4] == '1') and old[5])
+elseif redis.call('EXISTS', KEYS[2]) == 0 then free = none
 elseif old[4] == '1' then free = none and old[1] ~= ARGV[6]
 else free = old[1] == ARGV[3] and old[2] == ARGV[4] and old[3] == ARGV[5] end
 if not free then return 'no' end
 redis.call('ZREM', KEYS[3], '')
+if old.err then redis.call('DEL', KEYS[2]) end
 redis.call('HSET', KEYS[2], 'g', ARGV[6], 'n', ARGV[7], 'r', ARGV[8], 'd', ARGV[9], 'x', ARGV[10], 'b', ARGV[11])
 if ARGV[10] == '1' then
   redis.call('PEXPIRE', KEYS[2], ARGV[12])
@@ -91,7 +97,7 @@ func (e *redisEngine) get(ctx context.Context, slot Slot) (row, error) {
 }
 
 // errGone is a row that the index knows but that is not there: evicted, or deleted by hand. It is not "never connected".
-var errGone error = &UnreadableError{Reason: "redis has lost it: is its maxmemory-policy noeviction?"}
+var errGone error = &UnreadableError{Stored: malformed, Reason: "redis has lost it: is its maxmemory-policy noeviction?"}
 
 func (e *redisEngine) swap(ctx context.Context, slot Slot, prev Version, next row) error {
 	at, name := locate(slot)
@@ -252,7 +258,7 @@ func decodeFields(values []any) (row, error) {
 		numbers[i] = n
 	}
 	if missing > 0 || fields[4] != "0" && fields[4] != "1" {
-		return row{}, &UnreadableError{Reason: "its row is malformed"}
+		return row{}, &UnreadableError{Stored: malformed, Reason: "its row is malformed"}
 	}
 	return row{
 		version: Version{GrantID(fields[0]), numbers[0], numbers[1]},

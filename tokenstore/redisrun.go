@@ -85,7 +85,7 @@ func redisError(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return errSlow
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
-		return &UnreadableError{Reason: "its key holds something else"}
+		return &UnreadableError{Stored: malformed, Reason: "its key holds something else"}
 	default:
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

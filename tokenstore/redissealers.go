@@ -87,18 +87,7 @@ func (othersError) Is(target error) bool { return target == ErrConflict }
 // SetKeys is as that of a File, and refuses a ring too that lacks a key with which another replica seals, or did less than three
 // minutes ago if it has ended without closing the store. The user needs the command scan when a key is taken away.
 func (r *Redis) SetKeys(ctx context.Context, keys *Keyring) error {
-	if keys != nil && !r.vault.ring.Load().equal(keys) {
-		others, err := r.sealWith(ctx)
-		if err != nil {
-			return wrap("set keys", Slot{}, err)
-		}
-		for _, id := range others {
-			if keys.aeads[id] == nil {
-				return wrap("set keys", Slot{}, othersError{id})
-			}
-		}
-	}
-	if err := r.vault.setKeys(ctx, keys); err != nil {
+	if err := r.vault.setKeys(ctx, keys, r.sealWith); err != nil {
 		return err
 	}
 	_, _ = r.sealWith(ctx) // until it is told, a minute later at most, the others take it that the key before is needed

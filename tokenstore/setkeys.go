@@ -16,8 +16,8 @@ const scanTime = 30 * time.Second
 
 // setKeys lets everything that is sealed and opened from now on use keys. What was begun with the ring before is stored when
 // it returns. It refuses a ring that could not open what is stored, or what this process is sealing meanwhile; the ring
-// before stays then.
-func (v *vault) setKeys(ctx context.Context, keys *Keyring) error {
+// before stays then. The IDs that others returns (nil: none) are of keys with which other processes seal.
+func (v *vault) setKeys(ctx context.Context, keys *Keyring, others func(context.Context) ([]string, error)) error {
 	if keys == nil {
 		return errors.New("tokenstore: set keys: no keys")
 	}
@@ -30,7 +30,7 @@ func (v *vault) setKeys(ctx context.Context, keys *Keyring) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, scanTime)
 	defer cancel()
-	if err := v.spares(ctx, running, keys); err != nil {
+	if err := v.spares(ctx, running, keys, others); err != nil {
 		return wrap("set keys", Slot{}, err)
 	}
 	// Whoever seals meanwhile does so with the first key of running, which keys has.
@@ -79,7 +79,7 @@ func (k *Keyring) lacksFirst(next *Keyring) error {
 var errRing = fmt.Errorf("%w ring of keys", errInvalid)
 
 // spares refuses a ring that does not open the key-check record, or lacks a key of the running one that opens something.
-func (v *vault) spares(ctx context.Context, running, next *Keyring) error {
+func (v *vault) spares(ctx context.Context, running, next *Keyring, others func(context.Context) ([]string, error)) error {
 	id, record, err := v.sealed.check(ctx)
 	if err != nil {
 		return err
@@ -93,6 +93,17 @@ func (v *vault) spares(ctx context.Context, running, next *Keyring) error {
 	}
 	if len(gone) == 0 {
 		return nil
+	}
+	if others != nil {
+		sealing, err := others(ctx)
+		if err != nil {
+			return err
+		}
+		for _, id := range sealing {
+			if slices.Contains(gone, id) {
+				return othersError{id}
+			}
+		}
 	}
 	used, err := v.uses(ctx)
 	if err != nil {
@@ -112,6 +123,7 @@ func (v *vault) spares(ctx context.Context, running, next *Keyring) error {
 type KeyUse struct {
 	Records, Tombstones int
 	Shelved             int // sign-ins, connect links and consents under way
+	Noted               int // entries of a Journal
 	check               bool
 }
 
@@ -121,7 +133,7 @@ func (u KeyUse) String() string {
 	for _, part := range []struct {
 		n    int
 		name string
-	}{{u.Records, "record"}, {u.Tombstones, "mark of a disconnect"}, {u.Shelved, "sign-in or connect link"}} {
+	}{{u.Records, "record"}, {u.Tombstones, "mark of a disconnect"}, {u.Shelved, "sign-in or connect link"}, {u.Noted, "entry of a history"}} {
 		switch {
 		case part.n == 1:
 			parts = append(parts, "1 "+part.name)
@@ -170,7 +182,29 @@ func (v *vault) uses(ctx context.Context) (map[string]KeyUse, error) {
 			count(value, func(u *KeyUse) *int { return &u.Shelved })
 		}
 	}
-	return used, nil
+	return used, v.usesOfNotes(ctx, count)
+}
+
+// usesOfNotes leaves out the entries that are damaged: nobody can mend them, and no key need stay for them.
+func (v *vault) usesOfNotes(ctx context.Context, count func([]byte, func(*KeyUse) *int)) error {
+	slots, err := v.diary.noted(ctx)
+	if err != nil {
+		return err
+	}
+	keys := v.ring.Load()
+	for _, slot := range slots {
+		entries, err := v.diary.notes(ctx, slot)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			id, _ := keyOf(entry)
+			if _, err := keys.open(purposeNote, slotKey(slot), entry); err == nil || keys.aeads[id] == nil {
+				count(entry, func(u *KeyUse) *int { return &u.Noted })
+			}
+		}
+	}
+	return nil
 }
 
 // missingKeys returns the uses of keys that the ring does not have.
@@ -189,7 +223,9 @@ func (v *vault) missingKeys(ctx context.Context) (map[string]KeyUse, error) {
 // SetKeys replaces the ring while everything goes on. It refuses, and keeps the ring before, if keys do not open the key-check
 // record (ErrWrongKey), lack the key that seals what is saved now or one by which something stored is sealed, or mean by an ID
 // another key than the ring before; the error names the key and says what to do. It is ErrUnavailable if the store cannot be asked.
-func (f *File) SetKeys(ctx context.Context, keys *Keyring) error { return f.vault.setKeys(ctx, keys) }
+func (f *File) SetKeys(ctx context.Context, keys *Keyring) error {
+	return f.vault.setKeys(ctx, keys, nil)
+}
 
 // MissingKeys says what is stored under keys that the ring lacks, by their IDs: those connections cannot be read without them.
 func (f *File) MissingKeys(ctx context.Context) (map[string]KeyUse, error) {

@@ -51,11 +51,14 @@ func (clockError) Is(target error) bool { return target == ErrUnavailable }
 // UnreadableError is the ErrUnreadable of a record. It says at which version the record stands, so that an operator's new
 // grant or disconnect can replace it deliberately; nothing else may.
 type UnreadableError struct {
-	Stored Version // what Save and Delete compare; zero if that cannot be read either
+	Stored Version // what Save and Delete compare, also where not even the version can be read
 	Reason string  // without anything of the content
 }
 
 func (e *UnreadableError) Error() string { return ErrUnreadable.Error() + ": " + e.Reason }
+
+// malformed is the version of what has none that can be read. No row is saved at it.
+var malformed = Version{Revision: -1}
 
 // Is matches ErrUnreadable.
 func (e *UnreadableError) Is(target error) bool { return target == ErrUnreadable }

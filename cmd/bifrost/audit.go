@@ -39,29 +39,39 @@ func newAuditLog(stdout io.Writer, reg prometheus.Registerer, log *slog.Logger) 
 	}
 }
 
-// follow has the next line go to another place, if it is another; last, if it is not nil, is the last line of the one before.
-// On an error nothing changes. One goroutine calls it.
-func (a *auditLog) follow(to config.Audit, last *authflow.Event) error {
+// follow has the next line go to another place, if it is another. On an error nothing changes. One goroutine calls it.
+func (a *auditLog) follow(to config.Audit) error {
+	move, err := a.prepare(to)
+	if err == nil {
+		move(nil)
+	}
+	return err
+}
+
+// prepare makes sure that a place can be written, and returns what has the next line go there, if it is another place than now;
+// last, if it is not nil, is the last line of the one before.
+func (a *auditLog) prepare(to config.Audit) (move func(last *authflow.Event), err error) {
 	before := a.place.Load()
 	if before.is(to) {
-		return nil
+		return func(*authflow.Event) {}, nil
 	}
 	var next *auditPlace
 	if to != (config.Audit{}) {
 		next = newAuditPlace(to, a.stdout)
 		if err := next.reach(); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if to.Stdout {
-		signal.Ignore(syscall.SIGPIPE) // a stdout whose reader has gone is an error, not the end
-	}
-	if last != nil {
-		a.record(*last)
-	}
-	a.place.Store(next)
-	before.letGo()
-	return nil
+	return func(last *authflow.Event) {
+		if to.Stdout {
+			signal.Ignore(syscall.SIGPIPE) // a stdout whose reader has gone is an error, not the end
+		}
+		if last != nil {
+			a.record(*last)
+		}
+		a.place.Store(next)
+		before.letGo()
+	}, nil
 }
 
 // reopen has the next line open the file, whatever file it is then.
@@ -108,7 +118,7 @@ func outcomeOf(err error) string {
 // cannot be opened.
 func commandAudit(cfg *config.Config, std stdio, log *slog.Logger) *auditLog {
 	a := newAuditLog(std.out, nil, log)
-	if err := a.follow(cfg.Audit, nil); err != nil {
+	if err := a.follow(cfg.Audit); err != nil {
 		log.Error("the audit log cannot be written; the command goes on without it", "error", err)
 	}
 	return a

@@ -27,7 +27,7 @@ func auditTo(t *testing.T) (a *auditLog, path string, log *output) {
 	t.Helper()
 	path, log = filepath.Join(t.TempDir(), "audit.log"), new(output)
 	a = newAuditLog(io.Discard, nil, slog.New(slog.NewJSONHandler(log, nil)))
-	require.NoError(t, a.follow(config.Audit{File: path}, nil))
+	require.NoError(t, a.follow(config.Audit{File: path}))
 	return a, path, log
 }
 
@@ -130,7 +130,7 @@ func TestAuditLinesOfTwoProcessesStayWhole(t *testing.T) {
 	}
 	if path := os.Getenv("AUDIT_WRITER"); path != "" {
 		a := newAuditLog(io.Discard, nil, slog.New(slog.DiscardHandler))
-		require.NoError(t, a.follow(config.Audit{File: path}, nil))
+		require.NoError(t, a.follow(config.Audit{File: path}))
 		write(a)
 		return
 	}
@@ -158,12 +158,12 @@ func TestAuditStdoutThatNobodyReadsHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &stuck{free: make(chan struct{})}
 		a := newAuditLog(out, nil, slog.New(slog.DiscardHandler))
-		require.NoError(t, a.follow(config.Audit{Stdout: true}, nil))
+		require.NoError(t, a.follow(config.Audit{Stdout: true}))
 		began := time.Now()
 		a.record(by("late"))
 		a.record(by("lost"))
 		require.Equal(t, 2*auditPatience, time.Since(began))
-		require.NoError(t, a.follow(config.Audit{}, nil), "a reload leaves such a stdout")
+		require.NoError(t, a.follow(config.Audit{}), "a reload leaves such a stdout")
 		close(out.free)
 		synctest.Wait()
 		require.Contains(t, out.String(), `"late"`)

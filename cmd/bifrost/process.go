@@ -53,7 +53,7 @@ func start(ctx context.Context, cfg *config.Config, stdout io.Writer, log *slog.
 	p.audit = newAuditLog(stdout, p.registry, log)
 	p.config.Store(cfg)
 
-	if err := p.audit.follow(cfg.Audit, nil); err != nil {
+	if err := p.audit.follow(cfg.Audit); err != nil {
 		return nil, fmt.Errorf("audit: %w", err)
 	}
 	if p.listeners, err = bindAll(cfg, log); err != nil {
@@ -157,6 +157,7 @@ func (p *process) serve() {
 	ctx, cancel := context.WithCancel(context.Background()) // the sweep outlives the signal that ends the process
 	p.sweep = cancel
 	p.running.Go(func() { p.broker.Run(ctx) })
+	p.running.Go(func() { p.warnMissingKeys(ctx) })
 	for _, l := range p.listeners.all() {
 		p.running.Go(func() {
 			if err := l.serve(); err != nil {

@@ -45,7 +45,7 @@ func runRekey(ctx context.Context, args []string, std stdio) error {
 			return err
 		}
 		if newest := newestKey(cfg); done.Key != newest {
-			return fmt.Errorf("the running serve seals with the key %q, not yet with %q: restart it, then run this again", done.Key, newest)
+			return fmt.Errorf("the running serve seals with the key %q, not yet with %q: its log says why it has not loaded that one; then run this again", done.Key, newest)
 		}
 	} else if err != nil {
 		return err

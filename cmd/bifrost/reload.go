@@ -57,12 +57,16 @@ func (r *reloader) apply(cfg *config.Config, asked bool) error {
 	if err != nil {
 		return err
 	}
-	running, done := p.config.Load().Audit, ours(authflow.ActionReload, authflow.OK)
-	if err := p.audit.follow(pinned.Audit, &done); err != nil {
+	moveAudit, err := p.audit.prepare(pinned.Audit)
+	if err != nil {
 		return errors.Join(fmt.Errorf("audit: %w", err), h.proxy.Close())
 	}
+	before := p.config.Load()
 	if err := p.broker.SetIntegrations(integrations(pinned)); err != nil {
-		return errors.Join(err, h.proxy.Close(), p.audit.follow(running, nil))
+		return errors.Join(err, h.proxy.Close())
+	}
+	if err := p.setKeys(pinned); err != nil {
+		return errors.Join(err, p.broker.SetIntegrations(integrations(before)), h.proxy.Close())
 	}
 	p.config.Store(pinned)
 	p.level.Set(logLevel(pinned.Log))
@@ -70,6 +74,8 @@ func (r *reloader) apply(cfg *config.Config, asked bool) error {
 	p.install(h)
 	p.reloads.succeeded()
 	r.loaded = cfg
+	done := ours(authflow.ActionReload, authflow.OK)
+	moveAudit(&done)
 	p.audit.record(done)
 	p.log.Info("the configuration was reloaded", "integrations", len(cfg.Integrations), "callers", len(cfg.Callers))
 	p.warnUnbound(pinned)
@@ -97,14 +103,17 @@ func pin(cfg, running *config.Config) (*config.Config, []string) {
 	keep("ops.listen", cfg.Ops.Listen == running.Ops.Listen)
 	keep("ops.tls", reflect.DeepEqual(cfg.Ops.TLS, running.Ops.TLS))
 	keep("store", cfg.Store == running.Store)
-	keep("encryption_keys", reflect.DeepEqual(cfg.EncryptionKeys, running.EncryptionKeys))
+	if cfg.Store != running.Store { // the keys are the store's
+		keep("encryption_keys", reflect.DeepEqual(cfg.EncryptionKeys, running.EncryptionKeys))
+		pinned.EncryptionKeys = running.EncryptionKeys
+	}
 	keep("log.format", cfg.Log.Format == running.Log.Format)
 
 	pinned.Proxy.Listen, pinned.Proxy.TLS = running.Proxy.Listen, running.Proxy.TLS
 	pinned.Auth.Listen, pinned.Auth.TLS = running.Auth.Listen, running.Auth.TLS
 	pinned.Auth.PublicURL = running.Auth.PublicURL
 	pinned.Ops.Listen, pinned.Ops.TLS = running.Ops.Listen, running.Ops.TLS
-	pinned.Store, pinned.EncryptionKeys = running.Store, running.EncryptionKeys
+	pinned.Store = running.Store
 	pinned.Log.Format = running.Log.Format
 	return &pinned, differ
 }

@@ -27,6 +27,8 @@ type store interface {
 	io.Closer
 	Ping(ctx context.Context) error
 	Rekey(ctx context.Context) (tokenstore.Rekeyed, error)
+	SetKeys(ctx context.Context, keys *tokenstore.Keyring) error
+	MissingKeys(ctx context.Context) (map[string]tokenstore.KeyUse, error)
 }
 
 // storeKind names the store without its address, which may hold a password.
