@@ -79,7 +79,8 @@ func (e *fileEngine) swap(ctx context.Context, slot Slot, prev Version, next row
 			if err != nil && prev != malformed {
 				return err
 			}
-			if free = err != nil; !free { // what the indexes say of a malformed row is not believed, see due and purge
+			free = prev == malformed && (err != nil || old.dead)
+			if err == nil { // what the indexes say of a malformed row is not believed, see due and purgeOne
 				stored = &old
 			}
 		}
@@ -100,13 +101,13 @@ func (e *fileEngine) swap(ctx context.Context, slot Slot, prev Version, next row
 }
 
 func (e *fileEngine) list(ctx context.Context, integration string) iter.Seq2[Slot, rowEntry] {
-	return e.walk(ctx, func(slot Slot, stored row) bool {
-		return !stored.dead && (integration == "" || slot.Integration == integration)
+	return e.walk(ctx, func(slot Slot) bool {
+		return integration == "" || slot.Integration == integration
 	})
 }
 
-// walk yields the rows that want says, in the order of their keys.
-func (e *fileEngine) walk(ctx context.Context, want func(Slot, row) bool) iter.Seq2[Slot, rowEntry] {
+// walk yields the rows of the slots that want says, in the order of their keys.
+func (e *fileEngine) walk(ctx context.Context, want func(Slot) bool) iter.Seq2[Slot, rowEntry] {
 	type walked struct {
 		slot  Slot
 		entry rowEntry
@@ -130,7 +131,7 @@ func (e *fileEngine) walk(ctx context.Context, want func(Slot, row) bool) iter.S
 						continue
 					}
 					stored, err := decodeRow(bytes.Clone(raw))
-					if want(slot, stored) {
+					if want(slot) {
 						page = append(page, walked{slot, rowEntry{stored, err}})
 					}
 				}

@@ -9,7 +9,7 @@ import (
 )
 
 func (e *fileEngine) every(ctx context.Context) iter.Seq2[Slot, rowEntry] {
-	return e.walk(ctx, func(Slot, row) bool { return true })
+	return e.walk(ctx, func(Slot) bool { return true })
 }
 
 func (e *fileEngine) reseal(ctx context.Context, slot Slot, old, next []byte) error {

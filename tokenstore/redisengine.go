@@ -48,7 +48,7 @@ end
 local none, free = ARGV[3] == '' and ARGV[4] == '0' and ARGV[5] == '0', false
 local function number(v) return v and #v < 19 and string.match(v, '^-?%d+$') end
 if malformed then
-  free = old.err or not (old[1] and number(old[2]) and number(old[3]) and number(old[6]) and (old[4] == '0' or old[4] == '1') and old[5])
+  free = old.err or old[4] == '1' or not (old[1] and number(old[2]) and number(old[3]) and number(old[6]) and (old[4] == '0' or old[4] == '1') and old[5])
 elseif redis.call('EXISTS', KEYS[2]) == 0 then free = none
 elseif old[4] == '1' then free = none and old[1] ~= ARGV[6]
 else free = old[1] == ARGV[3] and old[2] == ARGV[4] and old[3] == ARGV[5] end
@@ -183,8 +183,8 @@ func (e *redisEngine) listPage(ctx context.Context, at shard, names []string, yi
 		case errors.Is(rowErr, ErrNotFound):
 			rowErr = errGone
 		}
-		if !ok || rowErr == nil && stored.dead {
-			continue // deleted since the names were read
+		if !ok {
+			continue
 		}
 		if !yield(slot, rowEntry{stored, rowErr}) {
 			return false

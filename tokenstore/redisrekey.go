@@ -47,6 +47,9 @@ const scanCount = 1000
 func (e *redisEngine) every(ctx context.Context) iter.Seq2[Slot, rowEntry] {
 	return func(yield func(Slot, rowEntry) bool) {
 		for slot, entry := range e.list(ctx, "") {
+			if entry.err == nil && entry.row.dead {
+				continue // the scan finds it
+			}
 			if !yield(slot, entry) || entry.err != nil && slot == (Slot{}) {
 				return
 			}

@@ -23,7 +23,8 @@ type rows interface {
 	get(ctx context.Context, slot Slot) (row, error)
 	// swap puts next in the slot if replaceable says so, publishes the slot, and returns ErrConflict otherwise.
 	swap(ctx context.Context, slot Slot, prev Version, next row) error
-	// list yields every row but tombstones. The consumer may call any method meanwhile.
+	// list yields every row, genuine tombstones or not, which only the vault can tell. Those that stand in no index may be left
+	// out. The consumer may call any method meanwhile.
 	list(ctx context.Context, integration string) iter.Seq2[Slot, rowEntry]
 	// due returns the slots whose row is due, the longest due first.
 	due(ctx context.Context, now int64, limit int) ([]Slot, error)

@@ -57,7 +57,7 @@ type UnreadableError struct {
 
 func (e *UnreadableError) Error() string { return ErrUnreadable.Error() + ": " + e.Reason }
 
-// malformed is the version of what has none that can be read. No row is saved at it.
+// malformed is the version of what has none that can be read, and of a forged tombstone. No row is saved at it.
 var malformed = Version{Revision: -1}
 
 // Is matches ErrUnreadable.

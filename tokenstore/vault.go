@@ -126,6 +126,9 @@ func (v *vault) List(ctx context.Context, integration string) iter.Seq2[Slot, En
 			if unread == nil {
 				rec, unread = v.unseal(slot, entry.row)
 			}
+			if errors.Is(unread, ErrNotFound) {
+				continue // a genuine tombstone
+			}
 			if unread != nil {
 				unread = wrap("list", slot, unread)
 			}
@@ -163,7 +166,11 @@ func (v *vault) unseal(slot Slot, stored row) (*Record, error) {
 		rec, err = decodeRecord(plain, stored.version)
 	}
 	if err != nil {
-		return nil, &UnreadableError{Stored: stored.version, Reason: err.Error()}
+		at := stored.version
+		if stored.dead {
+			at = malformed // a genuine tombstone does not give way to who names its version: this is none
+		}
+		return nil, &UnreadableError{Stored: at, Reason: err.Error()}
 	}
 	return rec, nil
 }
