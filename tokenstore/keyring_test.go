@@ -67,12 +67,20 @@ func TestASealOpensOnlyForItsPurposeAndPlace(t *testing.T) {
 	require.NotEqual(t, sealed, ring.seal(purposeRecord, []byte("place"), []byte("plain")), "nonces are random")
 }
 
+// TestPurposesHaveKeysOfTheirOwn compares every pair, each as it is sealed, and the bare keys without what stands beside them.
 func TestPurposesHaveKeysOfTheirOwn(t *testing.T) {
 	ring, err := NewKeyring(testKey("k", 'k'))
 	require.NoError(t, err)
-	sealed := ring.aeads["k"][purposeRecord].Seal(nil, nil, []byte("plain"), nil)
-	_, err = ring.aeads["k"][purposeShelf].Open(nil, nil, sealed, nil)
-	require.Error(t, err)
+	require.ElementsMatch(t, []purpose{purposeRecord, purposeTombstone, purposeShelf, purposeCheck}, purposes)
+	for _, one := range purposes {
+		for _, other := range purposes {
+			_, err := ring.open(other, []byte("place"), ring.seal(one, []byte("place"), []byte("plain")))
+			require.Equal(t, one == other, err == nil, "%s as %s", one, other)
+			bare := ring.aeads["k"][one].Seal(nil, nil, []byte("plain"), nil)
+			_, err = ring.aeads["k"][other].Open(nil, nil, bare, nil)
+			require.Equal(t, one == other, err == nil, "the key of %s for %s", one, other)
+		}
+	}
 }
 
 func TestParseKeyReadsWhatNewKeyMakes(t *testing.T) {
