@@ -67,6 +67,12 @@ func TestAKeyThatSealsWhatIsSavedNowIsKept(t *testing.T) {
 		require.ErrorContains(t, err, "bifrost rekey")
 		_, err = s.Get(t.Context(), orgSlot("acme"))
 		require.NoError(t, err, "the ring before stays")
+
+		require.NoError(t, s.SetKeys(t.Context(), ring(t, "new", "old")))
+		_, err = s.Rekey(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, s.SetKeys(t.Context(), ring(t, "old", "new")))
+		require.ErrorContains(t, s.SetKeys(t.Context(), ring(t, "new")), `"old" is still in use, it seals what is saved now`, "though nothing is under it yet")
 	})
 }
 
