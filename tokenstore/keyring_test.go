@@ -71,7 +71,7 @@ func TestASealOpensOnlyForItsPurposeAndPlace(t *testing.T) {
 func TestPurposesHaveKeysOfTheirOwn(t *testing.T) {
 	ring, err := NewKeyring(testKey("k", 'k'))
 	require.NoError(t, err)
-	require.ElementsMatch(t, []purpose{purposeRecord, purposeTombstone, purposeShelf, purposeCheck}, purposes)
+	require.ElementsMatch(t, []purpose{purposeRecord, purposeTombstone, purposeShelf, purposeCheck, purposeNote}, purposes)
 	for _, one := range purposes {
 		for _, other := range purposes {
 			_, err := ring.open(other, []byte("place"), ring.seal(one, []byte("place"), []byte("plain")))

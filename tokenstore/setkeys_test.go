@@ -94,6 +94,15 @@ func TestAKeyIsKeptWhileItOpensAnything(t *testing.T) {
 			require.NoError(t, s.Put(t.Context(), "sign-in", nil, time.Hour))
 			require.NoError(t, s.Put(t.Context(), "link", nil, time.Hour))
 		}, "2 × sign-in or connect link:"},
+		"an entry of a history": {func(t *testing.T, s rekeyable) {
+			require.NoError(t, s.Note(t.Context(), orgSlot("late"), []byte("one")))
+			require.NoError(t, s.Note(t.Context(), orgSlot("late"), []byte("damaged, and no reason")))
+			sealed, err := tokenstore.SealedNotes(t.Context(), backend(s), orgSlot("late"))
+			require.NoError(t, err)
+			flipped := bytes.Clone(sealed[0])
+			flipped[len(flipped)-1] ^= 1
+			require.NoError(t, tokenstore.ReplaceNote(t.Context(), backend(s), orgSlot("late"), sealed[0], flipped))
+		}, "1 entry of a history:"},
 		"a damaged record": {func(t *testing.T, s rekeyable) {
 			require.NoError(t, s.Save(t.Context(), orgSlot("late"), storetest.Grant(), tokenstore.Version{}))
 			sealed, err := tokenstore.Sealed(t.Context(), backend(s), orgSlot("late"))
