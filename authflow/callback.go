@@ -12,9 +12,10 @@ import (
 // Results of a callback, for the metric: a closed set.
 const (
 	resultConnected    = "connected"
-	resultNoRefresh    = "no_refresh_token" // connected, but the provider gave no refresh token
-	resultDenied       = "denied"           // the provider answered with an error
-	resultRefused      = "refused"          // not a callback of a consent that this browser began
+	resultNoRefresh    = "no_refresh_token"      // connected, but the provider gave no refresh token
+	resultAwaiting     = "awaiting_confirmation" // another account than the connection's: an operator has to confirm it
+	resultDenied       = "denied"                // the provider answered with an error
+	resultRefused      = "refused"               // not a callback of a consent that this browser began
 	resultTicketSpent  = "ticket_spent"
 	resultExchange     = "exchange_failed"
 	resultStore        = "store_unavailable"
@@ -23,7 +24,7 @@ const (
 )
 
 var callbackResults = []string{
-	resultConnected, resultNoRefresh, resultDenied, resultRefused, resultTicketSpent, resultExchange, resultStore, resultNotSaved, resultChangedSetup,
+	resultConnected, resultNoRefresh, resultAwaiting, resultDenied, resultRefused, resultTicketSpent, resultExchange, resultStore, resultNotSaved, resultChangedSetup,
 }
 
 // callbackSlack is what a callback may take beside the exchange: 10 s to store the grant, and the Shelf.
@@ -53,15 +54,25 @@ func (c *consents) callback(w http.ResponseWriter, r *http.Request) {
 
 // outcome is how a callback ended.
 type outcome struct {
-	result  string
-	slot    tokenstore.Slot // zero Org: it never came to a consent of ours
-	by      string
-	reason  string   // from a closed set, for the log
-	problem *problem // the page to show; nil: connected
-	shown   string   // where the Shelf keeps what to show; empty with a problem
+	result      string
+	slot        tokenstore.Slot // zero Org: it never came to a consent of ours
+	by          string
+	link        string   // the public id of the connect link that led to it; empty as long as it is not known
+	reconnected bool     // connected, in place of an earlier grant
+	reason      string   // from a closed set, for the log
+	problem     *problem // the page to show; nil: connected, or awaiting confirmation
+	shown       string   // where the Shelf keeps what to show; empty with a problem
+	address     string   // of the client
+}
 
-	replaces bool   // there was a connection, alive or dead
-	address  string // of the client
+// outcomeOf is what is known of a consent of ours.
+func outcomeOf(going consent) outcome {
+	return outcome{slot: going.Slot, by: going.By, link: linkOf(going.Ticket)}
+}
+
+// fails sets how it ended and what to show.
+func (out *outcome) fails(result, reason string, p *problem) {
+	out.result, out.reason, out.problem = result, reason, p
 }
 
 // receive looks at everything that proves that this browser began this consent before it spends the state, and spends the
@@ -96,7 +107,9 @@ func (c *consents) receive(w http.ResponseWriter, r *http.Request, in *Integrati
 	case errors.Is(err, tokenstore.ErrNotFound):
 		return refuse(in, "spent state", &staleCallback)
 	case err != nil:
-		return outcome{result: resultStore, slot: going.Slot, by: going.By, problem: &storeDown}
+		out := outcomeOf(going)
+		out.fails(resultStore, "", &storeDown)
+		return out
 	}
 	http.SetCookie(w, cookie)
 	if in.Issuer != "" && a.iss != in.Issuer { // RFC 9207 section 2.4: errors too, and compared as they are
@@ -105,9 +118,11 @@ func (c *consents) receive(w http.ResponseWriter, r *http.Request, in *Integrati
 	defer c.ended(ctx, going.Slot)
 	if a.err != "" {
 		code, text := denial(a.err)
-		return outcome{result: resultDenied, slot: going.Slot, by: going.By, reason: code, problem: deniedPage(in, going.Slot, code, text)}
+		out := outcomeOf(going)
+		out.fails(resultDenied, code, deniedPage(in, going.Slot, code, text))
+		return out
 	}
-	return c.claim(ctx, in, going, a.code)
+	return c.claim(ctx, in, going, a)
 }
 
 // ended takes the mark away that a consent is running.
@@ -116,74 +131,96 @@ func (c *consents) ended(ctx context.Context, slot tokenstore.Slot) {
 }
 
 // claim takes the ticket, so that of all consents that one link has led to a single one can connect, and gives it back if
-// this one does not.
-func (c *consents) claim(ctx context.Context, in *Integration, going consent, code string) outcome {
-	out := outcome{slot: going.Slot, by: going.By}
+// this one does not, unless it has been revoked.
+func (c *consents) claim(ctx context.Context, in *Integration, going consent, a answer) outcome {
+	out := outcomeOf(going)
 	ep, err := in.Resolve(going.Slot.Org)
 	if err != nil || fingerprint(in, ep) != going.Client || in.Flow == ClientCredentials {
 		// A reload has changed the client or where codes go: a code of the old one must not be sent to the new one.
-		out.result, out.problem = resultChangedSetup, &changedSetup
+		out.fails(resultChangedSetup, "", &changedSetup)
 		return out
 	}
 	t, err := take[ticket](ctx, c.cfg.Store, ticketID(going.Ticket))
 	switch {
 	case errors.Is(err, tokenstore.ErrNotFound):
-		out.result, out.problem = resultTicketSpent, &spentTicket
+		out.fails(resultTicketSpent, "", &spentTicket)
 		return out
 	case err != nil:
-		out.result, out.problem = resultStore, &storeDown
+		out.fails(resultStore, "", &storeDown)
 		return out
 	}
-	c.exchange(ctx, in, ep, going, code, &out)
-	if out.problem != nil {
-		if err := c.shelveTicket(ctx, going.Ticket, t); err != nil {
-			c.log.Warn("a connect link is lost: it could not be kept after a failed connect", "integration", in.Name, "org", string(going.Slot.Org))
-		}
+	switch revoked, err := c.revoked(ctx, t); {
+	case err != nil:
+		out.fails(resultStore, "", &storeDown)
+	case revoked:
+		out.fails(resultTicketSpent, "revoked", &revokedTicket)
+		return out
+	default:
+		c.exchange(ctx, in, ep, going, t, a, &out)
+	}
+	if out.result == resultConnected || out.result == resultNoRefresh {
+		c.spend(ctx, going.Slot, going.Ticket)
+	} else if err := c.shelveTicket(ctx, going.Ticket, t); err != nil {
+		c.log.Warn("a connect link is lost: it could not be kept after a failed connect", "integration", in.Name, "org", string(going.Slot.Org))
 	}
 	return out
 }
 
-// exchange redeems the code, once, and stores the grant under exactly the connection that the ticket named.
-func (c *consents) exchange(ctx context.Context, in *Integration, ep Endpoints, going consent, code string, out *outcome) {
-	got := c.endpoint.exchange(ctx, in, ep, code, going.Verifier, going.RedirectURI)
-	if got.class != granted {
-		out.result, out.reason, out.problem = resultExchange, got.code, exchangeFailed(in, got)
+// exchange redeems the code, once, and stores the grant under exactly the connection that the ticket named, or as its candidate.
+func (c *consents) exchange(ctx context.Context, in *Integration, ep Endpoints, going consent, t ticket, a answer, out *outcome) {
+	m := c.managed(in.Name)
+	got := c.endpoint.exchange(ctx, in, ep, a.code, going)
+	if got.class != granted || m == nil {
+		out.fails(resultExchange, got.code, exchangeFailed(in, got))
 		return
 	}
+	got.account = withRealm(a.realm, got.account)
 	rec := c.newGrant(in, ep, got, out.by)
-	account := c.otherAccount(ctx, going.Slot, rec)
-	out.replaces = c.connectedBefore(ctx, going.Slot)
-	if err := c.saveGrant(ctx, going.Slot, rec); err != nil {
-		out.result, out.problem = resultNotSaved, &notSaved
+	if got.misidentified != "" {
+		c.spawn(func() { c.discard(m, going.Slot, rec) })
+		out.fails(resultExchange, "id_token", misidentifiedPage(in, got.misidentified))
 		return
 	}
-	if m := c.managed(in.Name); m != nil {
-		c.accepted(ctx, m, ep) // good news only: a failed exchange holds no refresh back
+	if revoked, err := c.revoked(ctx, t); err == nil && revoked { // while the code was redeemed; not known: it was not a moment ago
+		c.spawn(func() { c.discard(m, going.Slot, rec) })
+		out.fails(resultTicketSpent, "revoked", &revokedTicket)
+		return
 	}
-	out.result = resultConnected
-	if rec.Token.Refresh == "" {
+	c.keepGrant(ctx, m, ep, going, rec, out)
+}
+
+// keepGrant makes rec the connection's grant, or its candidate where the connection is another account's.
+func (c *consents) keepGrant(ctx context.Context, m *managed, ep Endpoints, going consent, rec *tokenstore.Record, out *outcome) {
+	replaced, err := c.saveGrant(ctx, going.Slot, rec, pinned(rec))
+	other, waits := errors.AsType[otherAccount](err)
+	if waits {
+		err = c.await(ctx, m, going.Slot, rec, other.replaces, going.Ticket)
+	}
+	if err != nil {
+		out.fails(resultNotSaved, "", &notSaved)
+		return
+	}
+	if !waits {
+		c.voidCandidate(ctx, m, going.Slot, rec)
+	}
+	c.accepted(ctx, m, ep) // good news only: a failed exchange holds no refresh back
+	switch out.reconnected = replaced; {
+	case waits:
+		out.result = resultAwaiting
+	case rec.Token.Refresh == "":
 		out.result = resultNoRefresh
+	default:
+		out.result = resultConnected
 	}
 	out.shown = c.shelveResult(ctx, connected{
-		Slot:         going.Slot,
-		Scopes:       rec.Scopes,
-		Missing:      missingScopes(in.Scopes, rec),
-		Renewable:    rec.Token.Refresh != "",
-		Expiry:       rec.Token.Expiry,
-		OtherAccount: account,
+		Slot:      going.Slot,
+		Own:       going.Own,
+		Waits:     waits,
+		Scopes:    rec.Scopes,
+		Missing:   missingScopes(m.Scopes, rec),
+		Renewable: rec.Token.Refresh != "",
+		Expiry:    rec.Token.Expiry,
 	})
-}
-
-// otherAccount tells whether the connection was another account's until now, where both are known.
-func (c *consents) otherAccount(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record) bool {
-	old, err := c.cfg.Store.Get(ctx, slot)
-	return err == nil && old.Account != "" && rec.Account != "" && old.Account != rec.Account
-}
-
-// connectedBefore tells whether the slot has a grant, one that cannot be read included.
-func (c *consents) connectedBefore(ctx context.Context, slot tokenstore.Slot) bool {
-	_, err := c.cfg.Store.Get(ctx, slot)
-	return !errors.Is(err, tokenstore.ErrNotFound)
 }
 
 func refuse(in *Integration, reason string, p *problem) outcome {

@@ -12,12 +12,13 @@ import (
 
 // connected is what the page after a consent tells, kept on the Shelf for as long as somebody may look at it. It holds no secret.
 type connected struct {
-	Slot         tokenstore.Slot
-	Scopes       []string
-	Missing      []string
-	Renewable    bool
-	Expiry       time.Time
-	OtherAccount bool
+	Slot      tokenstore.Slot
+	Own       bool // by a Connect button: the page leads back to the Integrations screen, which others cannot use
+	Waits     bool // by another account: an operator has to confirm it
+	Scopes    []string
+	Missing   []string
+	Renewable bool
+	Expiry    time.Time
 }
 
 func resultID(id string) string { return "result:" + id }
@@ -46,18 +47,28 @@ func (c *consents) done(w http.ResponseWriter, r *http.Request) {
 		resultGone.write(w)
 		return
 	}
+	title, body, home := "Connected", "done", ""
+	if made.Waits {
+		title, body = "Waiting for an operator", "awaiting"
+	}
+	if made.Own {
+		home = c.cfg.PublicURL + "/integrations"
+	}
 	Page{
-		Title: "Connected",
-		Home:  c.cfg.PublicURL + "/integrations",
-		Body: render("done", map[string]any{
+		Title: title,
+		Home:  home,
+		Body: render(body, map[string]any{
 			"Integration": in,
 			"Global":      made.Slot.Org == tokenstore.Global,
 			"Result":      made,
-			"Expiry":      made.Expiry.UTC().Format("2 January 2006, 15:04 UTC"),
-			"Home":        c.cfg.PublicURL + "/integrations",
+			"Expiry":      atMinute(made.Expiry),
+			"Home":        home,
 		}),
 	}.Write(w, http.StatusOK)
 }
+
+// atMinute is how pages write a time.
+func atMinute(t time.Time) string { return t.UTC().Format("2 January 2006, 15:04 UTC") }
 
 // missingScopes returns the scopes that were asked for and not granted. Providers write a granted scope with or without its
 // resource in front, and leave offline_access out of the list: the refresh token itself says that it was granted.

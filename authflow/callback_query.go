@@ -2,6 +2,7 @@ package authflow
 
 import (
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -11,8 +12,11 @@ const (
 	maxParameter = 8 << 10
 )
 
-// answer is a provider's answer to an authorization request (RFC 6749 section 4.1.2, RFC 9207): a code or an error.
-type answer struct{ code, state, iss, err string }
+// answer is a provider's answer to an authorization request (RFC 6749 section 4.1.2, RFC 9207): a code or an error. realm is the
+// company at QuickBooks.
+type answer struct{ code, state, iss, err, realm string }
+
+var realRealm = regexp.MustCompile(`^\d{1,20}$`)
 
 // readAnswer reads the query of a callback, or says in one word what is wrong with it. Everything in it is hostile until the
 // cookie and the state say otherwise, and unknown parameters are passed over. It does not use url.ParseQuery, which fails on
@@ -21,7 +25,7 @@ func readAnswer(query string) (a answer, wrong string) {
 	if len(query) > maxQuery {
 		return answer{}, "too long"
 	}
-	known := map[string]*string{"code": &a.code, "state": &a.state, "iss": &a.iss, "error": &a.err}
+	known := map[string]*string{"code": &a.code, "state": &a.state, "iss": &a.iss, "error": &a.err, "realmId": &a.realm}
 	seen := map[string]bool{}
 	for pair := range strings.SplitSeq(query, "&") {
 		name, value, _ := strings.Cut(pair, "=")
@@ -52,6 +56,8 @@ func readAnswer(query string) (a answer, wrong string) {
 		return answer{}, "code and error"
 	case a.code == "" && a.err == "":
 		return answer{}, "no code"
+	case a.realm != "" && !realRealm.MatchString(a.realm):
+		return answer{}, "malformed"
 	}
 	return a, ""
 }

@@ -18,9 +18,14 @@ func (c *consents) report(out outcome) {
 	if out.reason != "" {
 		log = log.With("reason", out.reason)
 	}
+	if out.link != "" {
+		log = log.With("link", out.link)
+	}
 	switch out.result {
 	case resultConnected, resultNoRefresh:
-		log.Info("connected")
+		log.Info("connected", "reconnected", out.reconnected)
+	case resultAwaiting:
+		log.Warn("another account has consented: an operator has to confirm it")
 	case resultDenied:
 		log.Info("consent denied")
 	case resultRefused:
@@ -35,19 +40,21 @@ func (c *consents) report(out outcome) {
 
 // event returns what the audit log tells of a callback.
 func (out outcome) event() Event {
-	e := Event{Action: ActionConnectFailed, Actor: out.by, Slot: out.slot, Outcome: out.result, Detail: out.reason, Address: out.address}
+	e := Event{Action: ActionConnectFailed, Actor: out.by, Slot: out.slot, Link: out.link, Outcome: out.result, Detail: out.reason, Address: out.address}
 	if e.Actor == "" {
 		e.Actor = Anonymous
 	}
 	switch out.result {
 	case resultConnected, resultNoRefresh:
 		e.Action, e.Outcome = ActionConnect, OK
-		if out.replaces {
+		if out.reconnected {
 			e.Action = ActionReconnect
 		}
 		if out.result == resultNoRefresh {
 			e.Detail = "the provider gave no refresh token"
 		}
+	case resultAwaiting:
+		e.Action, e.Outcome = ActionAccountPending, OK
 	case resultDenied:
 		e.Action, e.Outcome, e.Detail = ActionConsentDenied, out.reason, ""
 	case resultRefused:

@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
@@ -120,25 +119,4 @@ func TestAnyReplicaServesAnyStep(t *testing.T) {
 	require.Equal(t, http.StatusOK, b.get(sent.location).status)
 	require.Equal(t, 4, turn)
 	require.NotNil(t, e.stored(acme))
-}
-
-// A reconnect under another account than before is allowed, and said.
-func TestReconnectReplacesTheGrant(t *testing.T) {
-	user := "alice"
-	e := newConsentEnv(t, consentSetup{provider: authflowtest.Config{
-		IDToken: true,
-		Consent: func(http.ResponseWriter, *http.Request) (string, bool) { return user, true },
-	}})
-	b := e.newBrowser()
-	first := b.get(b.get(b.consent(e.link())).location)
-	require.NotContains(t, first.body, "another account")
-	before := e.stored(acme)
-
-	again := b.get(b.get(b.consent(e.link())).location)
-	require.NotContains(t, again.body, "another account")
-	require.NotEqual(t, before.Grant, e.stored(acme).Grant)
-
-	user = "mallory"
-	other := b.get(b.get(b.consent(e.link())).location)
-	require.Contains(t, other.body, "This is another account than before.")
 }

@@ -15,6 +15,7 @@ type asking struct {
 	once      bool          // the same POST must not be made again: a code, or a refresh token that is not reusable
 	renewable bool          // a token that is valid for less than the provider says costs a refresh, not the connection
 	anyType   bool          // token types other than bearer are accepted
+	identity  *identity     // what an ID token must agree with; nil: it is not looked at
 	within    time.Duration // deadline of the POST
 }
 
@@ -141,6 +142,9 @@ func grantedReply(r reply, a *tokenAnswer, m members, how asking) reply {
 	}
 	r.scopes = m.scopes
 	r.account = m.account
+	if how.identity != nil {
+		r.misidentified = how.identity.faultOf(m.id, a.ended)
+	}
 	return r
 }
 

@@ -167,6 +167,6 @@ func TestA5xxToAnExchangeIsAmbiguous(t *testing.T) {
 	in, ep := integrationAt(p)
 	te := newTokenEndpoint(p.Transport())
 	p.MisbehaveAlways(authflowtest.Status(http.StatusBadGateway, ""))
-	require.Equal(t, ambiguous, te.exchange(t.Context(), in, ep, "code", "", testRedirectURI).class)
+	require.Equal(t, ambiguous, te.exchange(t.Context(), in, ep, "code", consent{RedirectURI: testRedirectURI}).class)
 	require.Equal(t, transient, te.mint(t.Context(), in, ep).class, "minting again harms nobody")
 }

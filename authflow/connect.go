@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -98,6 +99,9 @@ func (c *consents) show(w http.ResponseWriter, r *http.Request, in *Integration)
 			"Global":      t.Slot.Org == tokenstore.Global,
 			"Entity":      ep.EntityID,
 			"Provider":    provider.Host,
+			"Link":        !t.Own,
+			"By":          t.By,
+			"Until":       atMinute(t.Expires),
 			"Action":      c.path(connectPath(in.Name)),
 			"Ticket":      id,
 		}),
@@ -120,6 +124,7 @@ func (c *consents) start(w http.ResponseWriter, r *http.Request, in *Integration
 		Slot:        t.Slot,
 		By:          t.By,
 		Ticket:      id,
+		Own:         t.Own,
 		Browser:     hashOf(browser),
 		RedirectURI: RedirectURI(c.cfg.PublicURL, in.Name),
 		Client:      fingerprint(in, ep),
@@ -127,27 +132,21 @@ func (c *consents) start(w http.ResponseWriter, r *http.Request, in *Integration
 	if !in.PKCEOff {
 		going.Verifier = oauth2.GenerateVerifier()
 	}
+	if slices.Contains(in.Scopes, "openid") {
+		going.Nonce = newSecret()
+	}
 	location, err := going.authorizationURL(in, ep, state)
 	if err != nil {
 		unresolved(in, t.Slot.Org, err).write(w)
 		return
 	}
-	if err := c.begin(r.Context(), state, going); err != nil {
-		storeDown.write(w)
+	if p := c.begin(r.Context(), state, going); p != nil {
+		p.write(w)
 		return
 	}
 	c.makeRoom(w, r)
 	http.SetCookie(w, c.cookie(state, browser, int(consentLife/time.Second)))
 	SeeOther(w, location)
-}
-
-// begin keeps the consent for its callback and marks the connection as pending.
-func (c *consents) begin(ctx context.Context, state string, going consent) error {
-	if err := shelve(ctx, c.cfg.Store, consentID(state), going, consentLife); err != nil {
-		return err
-	}
-	since := time.Now().UTC().Format(time.RFC3339)
-	return c.cfg.Store.Put(ctx, pendingID(going.Slot), []byte(since), consentLife)
 }
 
 // admit looks at a ticket without spending it, and at whether its connection can be made by consent at all.
@@ -159,6 +158,12 @@ func (c *consents) admit(ctx context.Context, in *Integration, id string) (ticke
 	case err != nil:
 		return ticket{}, Endpoints{}, &storeDown
 	case t.Slot.Integration != in.Name || !time.Now().Before(t.Expires):
+		return ticket{}, Endpoints{}, &badTicket
+	}
+	switch revoked, err := c.revoked(ctx, t); {
+	case err != nil:
+		return ticket{}, Endpoints{}, &storeDown
+	case revoked:
 		return ticket{}, Endpoints{}, &badTicket
 	case in.Flow == ClientCredentials:
 		return ticket{}, Endpoints{}, &noConsent

@@ -1,9 +1,11 @@
 package authflow
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -19,6 +21,7 @@ import (
 const (
 	consentLife = 10 * time.Minute // from the click on Connect to the callback
 	maxConsents = 5                // under way in one browser: each costs it a cookie
+	maxPerLink  = 20               // under way by one link: its holder must not fill the store
 	cookiePart  = "bifrost-consent-"
 )
 
@@ -28,13 +31,71 @@ type consent struct {
 	Slot        tokenstore.Slot
 	By          string
 	Ticket      string
+	Own         bool   // see ticket
 	Browser     []byte // hash of the cookie of the browser that began
 	Verifier    string // RFC 7636; empty: PKCE is off
+	Nonce       string // to be repeated in the ID token (OpenID Connect Core section 3.1.2.1); empty: none is asked for
 	RedirectURI string // as sent, to be repeated byte by byte (RFC 6749 section 4.1.3)
 	Client      string // fingerprint of the client and of where its code may be sent
 }
 
 func consentID(state string) string { return "consent:" + state }
+
+// begin keeps the consent for its callback and marks the connection as pending, unless its link has led to too many that have
+// not come back.
+func (c *consents) begin(ctx context.Context, state string, going consent) *problem {
+	running := "consents:" + linkOf(going.Ticket)
+	full := false
+	err := c.alone(ctx, "consents by "+linkOf(going.Ticket), going.Slot, func(ctx context.Context) error {
+		states, err := peek[[]string](ctx, c.store, running)
+		if err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
+			return err
+		}
+		if states, err = c.unfinished(ctx, states); err != nil {
+			return err
+		}
+		if full = len(states) >= maxPerLink; full {
+			return nil
+		}
+		if err := shelve(ctx, c.store, running, append(states, state), consentLife); err != nil {
+			return err
+		}
+		return shelve(ctx, c.store, consentID(state), going, consentLife)
+	})
+	switch {
+	case full:
+		return &tooMany
+	case err != nil:
+		return &storeDown
+	}
+	since := time.Now().UTC().Format(time.RFC3339)
+	if c.store.Put(ctx, pendingID(going.Slot), []byte(since), consentLife) != nil {
+		return &storeDown
+	}
+	return nil
+}
+
+// unfinished returns those of the states whose consents are under way.
+func (c *consents) unfinished(ctx context.Context, states []string) ([]string, error) {
+	if len(states) == 0 {
+		return nil, nil
+	}
+	ids := make([]string, len(states))
+	for i, state := range states {
+		ids[i] = consentID(state)
+	}
+	found, err := c.store.Peek(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	var going []string
+	for i, state := range states {
+		if found[i] != nil {
+			going = append(going, state)
+		}
+	}
+	return going, nil
+}
 
 // hashOf is what is kept of a secret that only has to be recognised.
 func hashOf(secret string) []byte {
@@ -55,6 +116,9 @@ func (going consent) authorizationURL(in *Integration, ep Endpoints, state strin
 	}
 	if in.Audience != "" {
 		options = append(options, oauth2.SetAuthURLParam("audience", in.Audience))
+	}
+	if going.Nonce != "" {
+		options = append(options, oauth2.SetAuthURLParam("nonce", going.Nonce))
 	}
 	client := oauth2.Config{ClientID: in.ClientID, RedirectURL: going.RedirectURI, Scopes: in.Scopes}
 	ours, err := url.ParseQuery(strings.TrimPrefix(client.AuthCodeURL(state, options...), "?"))

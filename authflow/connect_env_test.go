@@ -39,6 +39,7 @@ type consentEnv struct {
 	logs     *lockedBuffer
 	graph    *Integration
 	audited  auditTrail
+	revokes  bool
 }
 
 // consentSetup says how an env differs from the usual one.
@@ -48,11 +49,12 @@ type consentSetup struct {
 	tls      bool
 	prefix   string       // path of the public URL, which the listener does not see
 	store    *faultyStore // shared with another env
+	revokes  bool         // the provider has a revocation endpoint
 }
 
 func newConsentEnv(t *testing.T, setup consentSetup) *consentEnv {
 	t.Helper()
-	e := &consentEnv{t: t, store: setup.store, logs: &lockedBuffer{}}
+	e := &consentEnv{t: t, store: setup.store, logs: &lockedBuffer{}, revokes: setup.revokes}
 	if e.store == nil {
 		e.store = newFaultyStore(t)
 	}
@@ -80,7 +82,11 @@ func (e *consentEnv) integration(name string) *Integration {
 		Name: name, Description: "The <users> API", ClientID: e.provider.ClientID(), ClientSecret: e.provider.ClientSecret,
 		Scopes: []string{"offline_access", "Users.Read"}, Fallback: true,
 		Resolve: func(tokenstore.Org) (Endpoints, error) {
-			return Endpoints{AuthorizationURL: e.provider.AuthorizationURL, TokenURL: e.provider.TokenURL}, nil
+			ep := Endpoints{AuthorizationURL: e.provider.AuthorizationURL, TokenURL: e.provider.TokenURL}
+			if e.revokes {
+				ep.RevocationURL = e.provider.RevocationURL
+			}
+			return ep, nil
 		},
 	}
 }

@@ -44,15 +44,16 @@ func newTokenTransport() *http.Transport {
 	}
 }
 
-// exchange redeems an authorization code (RFC 6749 section 4.1.3). An empty verifier is not sent.
-func (t *tokenEndpoint) exchange(ctx context.Context, in *Integration, ep Endpoints, code, verifier, redirectURI string) reply {
+// exchange redeems the authorization code of a consent (RFC 6749 section 4.1.3). An empty verifier is not sent.
+func (t *tokenEndpoint) exchange(ctx context.Context, in *Integration, ep Endpoints, code string, going consent) reply {
 	cfg := in.tokenConfig(ep)
-	cfg.RedirectURL = redirectURI
+	cfg.RedirectURL = going.RedirectURI
 	var opts []oauth2.AuthCodeOption
-	if verifier != "" {
-		opts = append(opts, oauth2.VerifierOption(verifier))
+	if going.Verifier != "" {
+		opts = append(opts, oauth2.VerifierOption(going.Verifier))
 	}
-	return t.ask(ctx, in, ep, asking{once: true, within: in.exchangeTimeout()}, func(ctx context.Context) {
+	how := asking{once: true, within: in.exchangeTimeout(), identity: &identity{going.Nonce, in.ClientID, in.Issuer}}
+	return t.ask(ctx, in, ep, how, func(ctx context.Context) {
 		_, _ = cfg.Exchange(ctx, code, opts...) // our onePost has read the answer
 	})
 }

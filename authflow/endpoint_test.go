@@ -40,7 +40,7 @@ func consented(t *testing.T, p *authflowtest.Provider) (code, verifier string) {
 var everyPost = map[string]func(ctx context.Context, t *testing.T, te *tokenEndpoint, p *authflowtest.Provider, in *Integration, ep Endpoints) reply{
 	"exchange": func(ctx context.Context, t *testing.T, te *tokenEndpoint, p *authflowtest.Provider, in *Integration, ep Endpoints) reply {
 		code, verifier := consented(t, p)
-		return te.exchange(ctx, in, ep, code, verifier, testRedirectURI)
+		return te.exchange(ctx, in, ep, code, consent{Verifier: verifier, RedirectURI: testRedirectURI})
 	},
 	"refresh": func(ctx context.Context, _ *testing.T, te *tokenEndpoint, p *authflowtest.Provider, in *Integration, ep Endpoints) reply {
 		return te.refresh(ctx, in, ep, p.Issue("alice", "users").Refresh)
@@ -107,7 +107,7 @@ func TestAudienceAndScopeGoWithClientCredentialsAlone(t *testing.T) {
 func TestAnEmptyVerifierIsNotSent(t *testing.T) {
 	p := authflowtest.NewProvider(authflowtest.Config{NoPKCE: true})
 	in, ep := integrationAt(p)
-	newTokenEndpoint(p.Transport()).exchange(t.Context(), in, ep, "code", "", testRedirectURI)
+	newTokenEndpoint(p.Transport()).exchange(t.Context(), in, ep, "code", consent{RedirectURI: testRedirectURI})
 	require.False(t, p.Posts()[0].Form.Has("code_verifier"))
 }
 

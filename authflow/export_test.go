@@ -15,5 +15,6 @@ func (b *Broker) Consented(ctx context.Context, slot tokenstore.Slot, access, re
 		return err
 	}
 	token := tokenstore.Token{Access: access, Refresh: refresh, Type: "Bearer", Expiry: expiry}
-	return b.saveGrant(ctx, slot, b.newGrant(in, ep, reply{token: token, scopes: scopes, received: time.Now()}, "tester"))
+	_, err = b.saveGrant(ctx, slot, b.newGrant(in, ep, reply{token: token, scopes: scopes, received: time.Now()}, "tester"), nil)
+	return err
 }

@@ -30,28 +30,32 @@ func (b *Broker) newGrant(in *Integration, ep Endpoints, r reply, by string) *to
 	return rec
 }
 
-// saveGrant stores rec as the slot's new grant, whatever was there, retrying for at most 10 s. A grant that
-// certainly was not stored is revoked at the provider where that is possible.
-func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record) error {
+// saveGrant stores rec as the slot's new grant, whatever was there, retrying for at most 10 s, and tells whether there was one. may,
+// if not nil, looks at what is there (nil: nothing that can be read) before it is replaced; its error is returned, and rec is the
+// caller's then. Any other grant that certainly was not stored is revoked at the provider where that is possible.
+func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, may func(*tokenstore.Record) error) (replaced bool, err error) {
 	m := b.managed(slot.Integration)
 	if m == nil {
-		return &Error{Reason: ErrUnknownIntegration, Slot: slot}
+		return false, &Error{Reason: ErrUnknownIntegration, Slot: slot}
 	}
 	rec.Due = due(m.Integration, slot, rec, time.Now())
 	ctx, cancel := context.WithTimeout(ctx, grantTime)
 	defer cancel()
 	c := b.conn(slot)
 	c.touch(time.Now()) // it stays in memory meanwhile
-	var found former
+	found := former{may: may}
 	for {
 		epoch := c.epoch.Load()
 		done, err := b.tryGrant(ctx, slot, rec, &found)
 		if done {
 			c.replace(newSnapshot(m.Integration, slot, rec), epoch)
-			return nil
+			return found.grant != "" || found.damaged, nil
 		}
 		if err == nil {
 			continue // something was written between our read and our write
+		}
+		if found.refused {
+			return false, err
 		}
 		unreadable := errors.Is(err, tokenstore.ErrUnreadable)
 		if unreadable || !pause(ctx, storeRetryMax) {
@@ -59,7 +63,7 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 				b.discard(m, slot, rec)
 			}
 			c.doubt()
-			return b.readError(slot, err)
+			return false, b.readError(slot, err)
 		}
 	}
 }
@@ -67,8 +71,11 @@ func (b *Broker) saveGrant(ctx context.Context, slot tokenstore.Slot, rec *token
 // former is what a new grant replaces: what the first attempt to store it has found. However the clocks of two replicas differ,
 // that is of an earlier consent.
 type former struct {
-	known bool
-	grant tokenstore.GrantID // empty: none
+	known   bool
+	grant   tokenstore.GrantID // empty: none
+	damaged bool               // a record that cannot be read
+	may     func(*tokenstore.Record) error
+	refused bool // by may
 }
 
 // tryGrant is one attempt to store rec in place of whatever is there; not done without an error means try again.
@@ -78,14 +85,21 @@ func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokens
 	switch {
 	case found.known:
 	case err == nil:
-		*found = former{true, stored.Grant}
+		found.known, found.grant = true, stored.Grant
 	case errors.Is(err, tokenstore.ErrNotFound):
-		*found = former{known: true}
+		found.known = true
+	}
+	if err == nil && stored.Grant == rec.Grant {
+		*rec = *stored // an earlier attempt whose answer was lost, refreshed since perhaps
+		return true, nil
+	}
+	if found.may != nil && (err == nil || errors.Is(err, tokenstore.ErrNotFound) || errors.Is(err, tokenstore.ErrUnreadable)) {
+		if refusal := found.may(stored); refusal != nil {
+			found.refused = true
+			return false, refusal
+		}
 	}
 	switch {
-	case err == nil && stored.Write == rec.Write:
-		rec.Revision = stored.Revision
-		return true, nil // an earlier attempt whose answer was lost
 	case err == nil && stored.Grant != found.grant && stored.Connected.After(rec.Connected):
 		*rec = *stored // a later consent has come between the attempts: it stands
 		return true, nil
@@ -97,7 +111,7 @@ func (b *Broker) tryGrant(ctx context.Context, slot tokenstore.Slot, rec *tokens
 		if !ok {
 			return false, err
 		}
-		prev = damaged.Stored // a person consented anew: that replaces what nobody can read
+		prev, found.damaged = damaged.Stored, true // a person consented anew: that replaces what nobody can read
 	}
 	err = b.save(ctx, slot, rec, prev)
 	if errors.Is(err, tokenstore.ErrConflict) {
@@ -147,9 +161,10 @@ func (b *Broker) Import(ctx context.Context, slot tokenstore.Slot, refreshToken,
 	if rec.Token.Refresh == "" {
 		rec.Token.Refresh = refreshToken
 	}
-	if err := b.saveGrant(ctx, slot, rec); err != nil {
+	if _, err := b.saveGrant(ctx, slot, rec, nil); err != nil {
 		return Connection{}, err
 	}
+	b.voidCandidate(ctx, m, slot, rec)
 	b.log.Info("a grant was imported", "integration", slot.Integration, "org", string(slot.Org), "by", by)
 	return b.Connection(ctx, slot)
 }
@@ -231,6 +246,7 @@ func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string
 		break
 	}
 	c.replace(newSnapshot(m.Integration, slot, nil), epoch)
+	b.voidCandidate(ctx, m, slot, nil)
 	return nil
 }
 

@@ -17,8 +17,11 @@ type problem struct {
 }
 
 func (p problem) write(w http.ResponseWriter) {
-	if p.Status == http.StatusServiceUnavailable {
+	switch p.Status {
+	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "5")
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "60") // one may end; all have in ten minutes
 	}
 	Page{Title: p.Title, Body: render("problem", p)}.Write(w, p.Status)
 }
@@ -53,13 +56,23 @@ var (
 	}
 	badTicket = problem{
 		Status: http.StatusForbidden, Title: "This connect link cannot be used",
-		Text:   "It has expired, has been used already, or was not copied completely.",
+		Text:   "It has expired, has been used or revoked, or was not copied completely.",
 		Advice: "Ask the person who sent it for a new one.",
 	}
 	spentTicket = problem{
 		Status: http.StatusForbidden, Title: "This connect link has been used",
 		Text:   "While you were consenting, somebody else used the same link. Your consent was not used.",
 		Advice: "Ask for a new link if the connection still has to be made.",
+	}
+	revokedTicket = problem{
+		Status: http.StatusForbidden, Title: "This connect link was revoked",
+		Text:   "It was withdrawn while you were consenting. Your consent was not used.",
+		Advice: "Ask the person who sent it for a new one if the connection still has to be made.",
+	}
+	tooMany = problem{
+		Status: http.StatusTooManyRequests, Title: "This link has been followed too often at once",
+		Text:   "Too many consents have been begun with it that have not ended. Nothing was changed.",
+		Advice: "Wait ten minutes, then open your connect link once more.",
 	}
 	noConsent = problem{
 		Status: http.StatusBadRequest, Title: "Nobody needs to consent here",
@@ -98,7 +111,7 @@ var (
 	}
 	resultGone = problem{
 		Status: http.StatusNotFound, Title: "There is nothing to show any more",
-		Text: "The result of a consent is kept for ten minutes. The Integrations screen shows every connection.",
+		Text: "The result of a consent is shown for ten minutes. The connection itself stays as it is.",
 	}
 )
 
@@ -115,6 +128,13 @@ func exchangeFailed(in *Integration, got reply) *problem {
 	return &problem{
 		Status: http.StatusBadGateway, Title: "The provider did not complete the consent",
 		Text: "It did not give a token for " + in.Name + ". " + got.text + " Nothing was changed.", Advice: openAgain, Code: got.code,
+	}
+}
+
+func misidentifiedPage(in *Integration, fault string) *problem {
+	return &problem{
+		Status: http.StatusBadGateway, Title: "The provider did not complete the consent",
+		Text: "It sent " + fault + " for " + in.Name + ". Nothing was changed.", Advice: openAgain,
 	}
 }
 

@@ -36,4 +36,7 @@ type reply struct {
 	account  string // fingerprint of who consented; empty if unknown
 	received time.Time
 	began    time.Time // when it was asked for
+
+	// misidentified says in our words why the ID token is not one for the consent that it was asked for; empty: nothing is wrong.
+	misidentified string
 }

@@ -2,6 +2,7 @@ package authflow
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/url"
@@ -16,9 +17,10 @@ type members struct {
 	tokenType string // as sent; empty if absent
 	expiresIn string // as sent, a number we hope; see lifetimeOf
 	scopes    []string
-	account   string
-	problem   string   // the error code, not checked; "other" if it is no string
-	numbers   []string // Microsoft's error_codes
+	id        *idClaims // of the ID token; nil if there is none
+	account   string    // fingerprint; empty if unknown
+	problem   string    // the error code, not checked; "other" if it is no string
+	numbers   []string  // Microsoft's error_codes
 }
 
 func (m members) bearer() bool { return m.tokenType == "" || strings.EqualFold(m.tokenType, "bearer") }
@@ -43,12 +45,13 @@ func normalise(body []byte, complete bool) (members, error) {
 	}
 	m := members{
 		access: scalarOf(raw["access_token"]), refresh: scalarOf(raw["refresh_token"]), tokenType: scalarOf(raw["token_type"]),
-		expiresIn: scalarOf(raw["expires_in"]), scopes: scopesOf(raw["scope"]), account: accountOf(scalarOf(raw["id_token"])),
+		expiresIn: scalarOf(raw["expires_in"]), scopes: scopesOf(raw["scope"]), id: readIDToken(scalarOf(raw["id_token"])),
 		problem: problemOf(raw["error"]), numbers: scalarsOf(raw["error_codes"]),
 	}
 	if !printableFrom(m.access, '!') || !printableFrom(m.refresh, ' ') || !printableFrom(m.tokenType, '!') || isComposite(raw["refresh_token"]) {
 		return members{}, errMalformed
 	}
+	m.account = cmp.Or(accountOf(m.id), namedAccount(raw))
 	return m, nil
 }
 
@@ -94,8 +97,15 @@ func readForm(body []byte) (map[string]json.RawMessage, error) {
 }
 
 // keepMember adds a member that we read. A second one, or one in another case, is a reason to trust none (RFC 6749 sections
-// 3.2 and 5.1): parsers disagree which of them counts.
+// 3.2 and 5.1): parsers disagree which of them counts. Of the members that only name an account none is kept then.
 func keepMember(raw map[string]json.RawMessage, seen map[string]bool, key string, value json.RawMessage) error {
+	if slices.Contains([]string{"id", "team", "enterprise"}, key) {
+		if raw[key] = value; seen[key] {
+			raw[key] = nil
+		}
+		seen[key] = true
+		return nil
+	}
 	for _, name := range []string{
 		"access_token", "refresh_token", "token_type", "expires_in", "scope", "id_token", "error", "error_codes",
 	} {

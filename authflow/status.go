@@ -40,7 +40,11 @@ type Connection struct {
 	EntityID      string
 	ConnectedAt   time.Time
 	ConnectedBy   string
-	Fallback      bool // not_connected, but requests use the global connection
+	Fallback      bool      // not_connected, but requests use the global connection
+	Awaiting      *Awaiting // a consent under another account waits for an operator; nil: none does
+	OpenLinks     int       // connect links that can be used; see ConnectLinks
+
+	grant tokenstore.GrantID
 }
 
 // LastError is why the last refresh failed, without secrets and without provider text.
@@ -61,7 +65,7 @@ func (b *Broker) Connection(ctx context.Context, slot tokenstore.Slot) (Connecti
 		return Connection{}, b.readError(slot, err)
 	}
 	list := []Connection{b.describe(m, slot, rec, time.Now())}
-	b.notePending(ctx, list)
+	b.noteShelf(ctx, m, list)
 	return list[0], nil
 }
 
@@ -97,7 +101,7 @@ func (b *Broker) Connections(ctx context.Context, integration string) ([]Connect
 		}
 		return cmp.Compare(x.Slot.Org, y.Slot.Org)
 	})
-	b.notePending(ctx, list)
+	b.noteShelf(ctx, m, list)
 	return list, nil
 }
 
@@ -142,6 +146,7 @@ func (b *Broker) describe(m *managed, slot tokenstore.Slot, rec *tokenstore.Reco
 		return out
 	}
 	snap := newSnapshot(m.Integration, slot, rec)
+	out.grant = rec.Grant
 	out.ExpiresAt, out.LastRefresh, out.NextRefresh = rec.Token.Expiry, rec.Refreshed, rec.Due
 	out.HasRefresh = rec.Token.Refresh != ""
 	out.Scopes = rec.Scopes
@@ -196,22 +201,4 @@ func (b *Broker) mintFailure(slot tokenstore.Slot) *tokenstore.Failure {
 // pendingID is the shelf id under which a running consent notes when it began, as RFC 3339.
 func pendingID(slot tokenstore.Slot) string {
 	return "pending:" + digest(slot.Integration, string(slot.Org))
-}
-
-// notePending fills in since when consents are running. Not knowing it is no reason to show nothing.
-func (b *Broker) notePending(ctx context.Context, list []Connection) {
-	ids := make([]string, len(list))
-	for i := range list {
-		ids[i] = pendingID(list[i].Slot)
-	}
-	found, err := b.store.Peek(ctx, ids...)
-	if err != nil {
-		b.log.Debug("running consents are not shown", "error", err)
-		return
-	}
-	for i, v := range found {
-		if t, err := time.Parse(time.RFC3339, string(v)); v != nil && err == nil {
-			list[i].PendingSince = t
-		}
-	}
 }

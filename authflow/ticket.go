@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"net/url"
 	"regexp"
@@ -27,94 +26,95 @@ var realOrg = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 // Link is a connect link: whoever opens it may connect exactly one Slot, once. The URL is a secret until then.
 type Link struct {
+	ID        string // names the link in lists and logs, and opens nothing
 	URL       string
 	ExpiresAt time.Time
 }
 
 // ticket is what a connect link stands for: the right to connect one Slot, once. It is kept on the Shelf under the random
-// value in the link, so that every replica knows it and nobody can make one up.
+// value in the link, so that every replica knows it and nobody can make one up. It is good only together with its entry: see
+// links.go.
 type ticket struct {
 	Slot    tokenstore.Slot
 	By      string
 	Expires time.Time
+	Link    string // its public id; empty: of a release that kept no entries
+	Era     string // of the slot's links when it was made: revoking all of them begins another
+	Own     bool   // of a Connect button: an operator follows it himself
 }
 
-// ConnectLink makes a connect link for the slot. It can be opened any number of times until it expires or until a connect
-// succeeds, which spends it: link scanners do no harm. by is who answers for the connection; life zero is LinkLife.
-// Every error is an [*Error]: ErrUnknownIntegration, ErrBadLink or ErrStore.
+// ConnectLink makes a connect link for the slot, to be handed to whoever may consent. It can be opened any number of times until
+// it expires, is revoked, or until a connect succeeds, which spends it: link scanners do no harm. by is who answers for the
+// connection; life zero is LinkLife. At most MaxLinks are open per connection. Every error is an [*Error]:
+// ErrUnknownIntegration, ErrBadLink or ErrStore.
 func (b *Broker) ConnectLink(ctx context.Context, slot tokenstore.Slot, by string, life time.Duration) (Link, error) {
-	in, ok := b.Integration(slot.Integration)
-	if !ok {
-		return Link{}, &Error{Reason: ErrUnknownIntegration, Slot: slot}
-	}
 	if life == 0 {
 		life = LinkLife
 	}
+	return b.makeLink(ctx, ticket{Slot: slot, By: by}, life)
+}
+
+// ConnectHere makes the connect link of a Connect button, for the browser of the operator who has pressed it: it lives for
+// ButtonLife, is not listed, and its pages lead back to the Integrations screen. Its errors are those of ConnectLink.
+func (b *Broker) ConnectHere(ctx context.Context, slot tokenstore.Slot, by string) (Link, error) {
+	return b.makeLink(ctx, ticket{Slot: slot, By: by, Own: true}, ButtonLife)
+}
+
+func (b *Broker) makeLink(ctx context.Context, t ticket, life time.Duration) (Link, error) {
+	in, ok := b.Integration(t.Slot.Integration)
 	switch {
+	case !ok:
+		return Link{}, &Error{Reason: ErrUnknownIntegration, Slot: t.Slot}
 	case in.Flow == ClientCredentials:
-		return Link{}, &Error{Reason: ErrBadLink, Slot: slot, Detail: "the integration connects by itself, with client credentials"}
-	case slot.Org != tokenstore.Global && !realOrg.MatchString(string(slot.Org)):
-		return Link{}, &Error{Reason: ErrBadLink, Slot: slot, Detail: "the org is not a valid name"}
+		return Link{}, &Error{Reason: ErrBadLink, Slot: t.Slot, Detail: "the integration connects by itself, with client credentials"}
+	case t.Slot.Org != tokenstore.Global && !realOrg.MatchString(string(t.Slot.Org)):
+		return Link{}, &Error{Reason: ErrBadLink, Slot: t.Slot, Detail: "the org is not a valid name"}
 	case life < 0 || life > MaxLinkLife:
-		return Link{}, &Error{Reason: ErrBadLink, Slot: slot, Detail: "the life of a link is more than nothing and at most 30 days"}
+		return Link{}, &Error{Reason: ErrBadLink, Slot: t.Slot, Detail: "the life of a link is more than nothing and at most 30 days"}
 	}
-	t := ticket{Slot: slot, By: by, Expires: time.Now().Add(life)}
-	id := newSecret()
-	if err := b.shelveTicket(ctx, id, t); err != nil {
-		return Link{}, &Error{Reason: ErrStore, Slot: slot}
+	secret := newSecret()
+	t.Link, t.Expires = linkOf(secret), time.Now().Add(life)
+	err := b.enter(ctx, &t)
+	if err == nil {
+		if err = b.shelveTicket(ctx, secret, t); err != nil {
+			_, _ = b.store.Take(ctx, entryID(t.Slot, t.Link)) // or it is listed as open until it would have expired
+		}
+	}
+	if refusal, ok := errors.AsType[*Error](err); ok {
+		return Link{}, refusal
+	}
+	if err != nil {
+		return Link{}, &Error{Reason: ErrStore, Slot: t.Slot}
 	}
 	return Link{
-		URL:       b.cfg.PublicURL + connectPath(slot.Integration) + "?ticket=" + id,
+		ID:        t.Link,
+		URL:       b.cfg.PublicURL + connectPath(t.Slot.Integration) + "?ticket=" + secret,
 		ExpiresAt: t.Expires,
 	}, nil
 }
 
 func connectPath(integration string) string { return "/oauth/connect/" + url.PathEscape(integration) }
 
-func ticketID(id string) string { return "ticket:" + id }
+func ticketID(secret string) string { return "ticket:" + secret }
+
+// linkOf returns the public id of the link with this secret.
+func linkOf(secret string) string { return digest("connect link", secret) }
 
 // shelveTicket keeps t a little longer than it can be used to start a consent, so that one begun in its last minute can end.
-func (b *Broker) shelveTicket(ctx context.Context, id string, t ticket) error {
-	life := time.Until(t.Expires) + consentLife
+func (b *Broker) shelveTicket(ctx context.Context, secret string, t ticket) error {
+	life := t.life()
 	if life <= 0 {
 		return nil // it has run out meanwhile: there is nothing to keep
 	}
-	return shelve(ctx, b.cfg.Store, ticketID(id), t, life)
+	return shelve(ctx, b.cfg.Store, ticketID(secret), t, life)
 }
+
+// life is how long the Shelf keeps what belongs to the ticket.
+func (t ticket) life() time.Duration { return time.Until(t.Expires) + consentLife }
 
 // newSecret returns 256 random bits, to be guessed by nobody (RFC 6749 section 10.10).
 func newSecret() string {
 	var bits [32]byte
 	_, _ = rand.Read(bits[:]) // never fails: it would crash the process
 	return base64.RawURLEncoding.EncodeToString(bits[:])
-}
-
-// shelve keeps v on the shelf.
-func shelve(ctx context.Context, shelf tokenstore.Shelf, id string, v any, life time.Duration) error {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return shelf.Put(ctx, id, data, life)
-}
-
-// peek returns what the shelf keeps under id and leaves it there, or tokenstore.ErrNotFound.
-func peek[T any](ctx context.Context, shelf tokenstore.Shelf, id string) (v T, err error) {
-	found, err := shelf.Peek(ctx, id)
-	switch {
-	case err != nil:
-		return v, err
-	case found[0] == nil:
-		return v, tokenstore.ErrNotFound
-	}
-	return v, json.Unmarshal(found[0], &v)
-}
-
-// take removes and returns what the shelf keeps under id, or tokenstore.ErrNotFound.
-func take[T any](ctx context.Context, shelf tokenstore.Shelf, id string) (v T, err error) {
-	data, err := shelf.Take(ctx, id)
-	if err != nil {
-		return v, err
-	}
-	return v, json.Unmarshal(data, &v)
 }

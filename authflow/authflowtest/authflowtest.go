@@ -11,6 +11,7 @@ package authflowtest
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -47,12 +48,23 @@ type Config struct {
 	NoRefresh    bool          // issue no refresh tokens
 	KeepRefresh  bool          // Reusable: a refresh answers no new refresh token; the old one goes on
 	AccessDies   bool          // a refresh kills the previous access tokens of the grant
-	IDToken      bool          // add an id_token whose claims are iss, sub and aud
+	IDToken      bool          // add an id_token whose claims are iss, sub, aud, iat, exp and, to a code, the nonce that was asked for
 	CodeLifetime time.Duration // default 1 min
 
 	// Consent decides who consents, in place of User. It may write a page itself and return done == false; a later request
 	// to the same URL, of any method, asks it again. It denies by calling Provider.Deny and returning done == false.
 	Consent func(w http.ResponseWriter, r *http.Request) (user string, done bool)
+
+	// Account says what is told of a user beside the tokens; nil: the usual claims of the ID token and nothing more. It must not
+	// call the Provider.
+	Account func(user string) Account
+}
+
+// Account is whose a consent is, as providers name it.
+type Account struct {
+	Claims   map[string]any // of the ID token, over the usual ones; nil: that claim is left out
+	Members  map[string]any // of the token endpoint's answers, such as "team"
+	Callback url.Values     // parameters beside the code, such as "realmId"
 }
 
 // Provider is a fake identity provider with the endpoints {base}/authorize, {base}/token and {base}/revoke and the resource

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -57,10 +58,13 @@ func (p *Provider) approve(w http.ResponseWriter, r *http.Request, tenant, user 
 		req.scopes = p.cfg.Scopes
 	}
 	g := p.ledger.newGrant(user, q.Get("client_id"), tenant, req.scopes)
+	g.nonce = q.Get("nonce")
 	code := p.ledger.issue(g, Code, canary(Code), time.Now().Add(p.cfg.CodeLifetime))
 	code.authorize = req
 	p.mu.Unlock()
-	p.sendBack(w, r, url.Values{"code": {code.value}})
+	answer := url.Values{"code": {code.value}}
+	maps.Copy(answer, p.account(user).Callback)
+	p.sendBack(w, r, answer)
 }
 
 // sendBack redirects to the redirect URI with state and iss added.

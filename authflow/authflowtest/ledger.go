@@ -47,6 +47,7 @@ type ledger struct {
 type grant struct {
 	id, user, client, tenant string
 	scopes                   []string
+	nonce                    string // of the authorization request, for the first ID token
 	generation               int
 	revoked                  bool
 	newest                   map[Kind]*token

@@ -3,6 +3,7 @@ package authflowtest
 import (
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -170,17 +171,37 @@ func (p *Provider) issueLocked(g *grant, withRefresh bool, b Behaviour) *Answer 
 			members["refresh_token"] = json.Number(value)
 		}
 	}
+	account := p.account(g.user)
+	maps.Copy(members, account.Members)
 	if p.cfg.IDToken {
-		members["id_token"] = idToken(defaulted(p.cfg.Issuer, p.BaseURL), g)
+		members["id_token"] = idToken(defaulted(p.cfg.Issuer, p.BaseURL), g, account.Claims)
 	}
 	return JSON(http.StatusOK, members)
 }
 
-// idToken returns an unsigned ID token: enough for a client that takes a fingerprint.
-func idToken(issuer string, g *grant) string {
-	claims, _ := json.Marshal(map[string]any{"iss": issuer, "sub": g.user, "aud": g.client}) // strings always marshal
+func (p *Provider) account(user string) Account {
+	if p.cfg.Account == nil {
+		return Account{}
+	}
+	return p.cfg.Account(user)
+}
+
+// idToken returns an unsigned ID token: enough for a client that has it from the token endpoint itself.
+func idToken(issuer string, g *grant, over map[string]any) string {
+	now := time.Now()
+	claims := map[string]any{"iss": issuer, "sub": g.user, "aud": g.client, "iat": now.Unix(), "exp": now.Add(5 * time.Minute).Unix()}
+	if g.nonce != "" && g.generation == 1 {
+		claims["nonce"] = g.nonce
+	}
+	for name, value := range over {
+		claims[name] = value
+		if value == nil {
+			delete(claims, name)
+		}
+	}
+	payload, _ := json.Marshal(claims) // what tests put there marshals
 	part := base64.RawURLEncoding.EncodeToString
-	return strings.Join([]string{part([]byte(`{"alg":"none"}`)), part(claims), ""}, ".")
+	return strings.Join([]string{part([]byte(`{"alg":"none"}`)), part(payload), ""}, ".")
 }
 
 // serveRevoke is the revocation endpoint (RFC 7009): an unknown token is no error. Revoking a refresh token ends its grant.

@@ -1,0 +1,230 @@
+package authflow
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
+)
+
+// candidateLife is how long a grant by another account waits for an operator. candidateKept is how long it is kept, so that there
+// is time to revoke one that nobody has confirmed.
+const (
+	candidateLife = 7 * 24 * time.Hour
+	candidateKept = candidateLife + 7*24*time.Hour
+)
+
+// ErrNotAwaiting is the Reason of an [*Error] of Confirm and Reject: nothing waits for an operator's word; the Detail may say why.
+var ErrNotAwaiting = errors.New("no consent awaits confirmation")
+
+// Awaiting says that somebody has consented under another account than the connection's. The old grant serves until an operator
+// confirms the new one.
+type Awaiting struct {
+	Since time.Time
+	By    string // who made the connect link
+}
+
+// candidate is a grant by another account than the connection's: it waits, sealed, on the Shelf, one per connection, and whoever takes
+// it from there decides what becomes of it. It is for the grant that it was to replace and for no other: a later consent or a
+// disconnect makes it void. It holds secrets: never print or log one.
+type candidate struct {
+	Replaces tokenstore.GrantID
+	Since    time.Time
+	Expires  time.Time
+	Ticket   string // that it came by, spent with the confirmation
+	Doubtful bool   // it may have been stored: it must not be revoked
+
+	Grant           tokenstore.GrantID
+	Access, Refresh string
+	Type            string
+	Expiry          time.Time
+	Received        time.Time
+	Scopes          []string
+	Extra           map[string]string
+	Account, Client string
+	By              string
+}
+
+func candidateID(slot tokenstore.Slot) string {
+	return "candidate:" + digest(slot.Integration, string(slot.Org))
+}
+
+// record makes the record of a candidate that becomes the connection's grant now.
+func (c candidate) record(now time.Time) *tokenstore.Record {
+	return &tokenstore.Record{
+		Grant: c.Grant, Generation: 1, Write: rand.Text(),
+		Token:  tokenstore.Token{Access: c.Access, Refresh: c.Refresh, Type: c.Type, Expiry: c.Expiry},
+		Scopes: c.Scopes, Extra: c.Extra, Account: c.Account, Client: c.Client,
+		Connected: now.Round(0), ConnectedBy: c.By, Refreshed: c.Received,
+	}
+}
+
+// awaits tells whether the candidate is for the grant that the connection has.
+func (c candidate) awaits(grant tokenstore.GrantID, now time.Time) bool {
+	return grant != "" && c.Replaces == grant && now.Before(c.Expires)
+}
+
+// otherAccount is the refusal to store a grant in place of one by another account.
+type otherAccount struct{ replaces tokenstore.GrantID }
+
+func (otherAccount) Error() string { return "the connection is another account's" }
+
+// pinned refuses to let rec replace a grant by another account, where both are known.
+func pinned(rec *tokenstore.Record) func(*tokenstore.Record) error {
+	return func(stored *tokenstore.Record) error {
+		if stored == nil || stored.Account == "" || rec.Account == "" || stored.Account == rec.Account {
+			return nil
+		}
+		return otherAccount{stored.Grant}
+	}
+}
+
+// await keeps rec as the connection's candidate, in place of one that waits.
+func (b *Broker) await(ctx context.Context, m *managed, slot tokenstore.Slot, rec *tokenstore.Record, replaces tokenstore.GrantID, ticket string) error {
+	now := time.Now().UTC()
+	next := candidate{
+		Replaces: replaces, Since: now, Expires: now.Add(candidateLife), Ticket: ticket,
+		Grant: rec.Grant, Access: rec.Token.Access, Refresh: rec.Token.Refresh, Type: rec.Token.Type, Expiry: rec.Token.Expiry,
+		Received: rec.Refreshed, Scopes: rec.Scopes, Extra: rec.Extra, Account: rec.Account, Client: rec.Client, By: rec.ConnectedBy,
+	}
+	return b.alone(ctx, "candidate", slot, func(ctx context.Context) error {
+		former, err := take[candidate](ctx, b.store, candidateID(slot))
+		if err != nil && !errors.Is(err, tokenstore.ErrNotFound) && !errors.Is(err, tokenstore.ErrUnreadable) {
+			return err
+		}
+		if err == nil {
+			b.drop(m, slot, former, rec)
+		}
+		return shelve(ctx, b.store, candidateID(slot), next, candidateKept)
+	})
+}
+
+// Confirm makes the grant that waits for an operator's word the connection's. Exactly one of several calls at once does. It
+// returns ErrNotAwaiting where none waits, or where the connection has changed since: what waited is discarded then.
+func (b *Broker) Confirm(ctx context.Context, slot tokenstore.Slot, by string) (Connection, error) {
+	m, waiting, err := b.decide(ctx, slot)
+	if err != nil {
+		return Connection{}, err
+	}
+	ctx = context.WithoutCancel(ctx) // from here on it is kept nowhere else
+	if ep, err := m.Resolve(slot.Org); err != nil || fingerprint(m.Integration, ep) != waiting.Client || m.Flow == ClientCredentials {
+		return Connection{}, &Error{Reason: ErrNotAwaiting, Slot: slot, Detail: "The integration's configuration has changed since: the consent was discarded."}
+	}
+	var found *tokenstore.Record
+	_, err = b.saveGrant(ctx, slot, waiting.record(time.Now()), func(stored *tokenstore.Record) error {
+		if found = stored; stored == nil || !waiting.awaits(stored.Grant, time.Now()) {
+			return voided(slot)
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, ErrNotAwaiting):
+		b.drop(m, slot, waiting, found)
+		return Connection{}, err
+	case err != nil:
+		waiting.Doubtful = true
+		if b.keep(ctx, slot, waiting) != nil {
+			b.log.Warn("a consent that was confirmed is lost: it could not be stored", "integration", slot.Integration, "org", string(slot.Org))
+		}
+		return Connection{}, err
+	}
+	b.spend(ctx, slot, waiting.Ticket)
+	b.log.Info("another account was confirmed", "integration", slot.Integration, "org", string(slot.Org), "by", by)
+	return b.Connection(ctx, slot)
+}
+
+// Reject discards the grant that waits for an operator's word, and revokes it at the provider where there is a revocation
+// endpoint. It returns ErrNotAwaiting where none waits.
+func (b *Broker) Reject(ctx context.Context, slot tokenstore.Slot, by string) error {
+	m, waiting, err := b.decide(ctx, slot)
+	if err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	rec, err := b.readBack(ctx, slot)
+	b.drop(m, slot, waiting, rec)
+	if err == nil && !waiting.awaits(rec.Grant, time.Now()) || errors.Is(err, tokenstore.ErrNotFound) {
+		return voided(slot)
+	}
+	b.log.Info("another account was rejected", "integration", slot.Integration, "org", string(slot.Org), "by", by)
+	return nil
+}
+
+func voided(slot tokenstore.Slot) error {
+	return &Error{Reason: ErrNotAwaiting, Slot: slot, Detail: "The connection has changed since: the consent was discarded."}
+}
+
+// keep puts a candidate back that was taken.
+func (b *Broker) keep(ctx context.Context, slot tokenstore.Slot, waiting candidate) error {
+	return shelve(ctx, b.store, candidateID(slot), waiting, max(time.Until(waiting.Expires), 0)+candidateKept-candidateLife)
+}
+
+// decide takes the connection's candidate: its fate is the caller's alone.
+func (b *Broker) decide(ctx context.Context, slot tokenstore.Slot) (*managed, candidate, error) {
+	m := b.managed(slot.Integration)
+	if m == nil {
+		return nil, candidate{}, &Error{Reason: ErrUnknownIntegration, Slot: slot}
+	}
+	waiting, err := take[candidate](ctx, b.store, candidateID(slot))
+	switch {
+	case errors.Is(err, tokenstore.ErrNotFound):
+		return nil, candidate{}, &Error{Reason: ErrNotAwaiting, Slot: slot}
+	case err != nil:
+		return nil, candidate{}, b.readError(slot, err)
+	}
+	return m, waiting, nil
+}
+
+// voidCandidate discards what waits to replace an earlier grant of the connection than rec, which may be nil.
+func (b *Broker) voidCandidate(ctx context.Context, m *managed, slot tokenstore.Slot, rec *tokenstore.Record) {
+	waiting, err := take[candidate](ctx, b.store, candidateID(slot))
+	switch {
+	case err == nil && rec != nil && waiting.Replaces == rec.Grant: // by a consent that came right after this one
+		_ = b.keep(ctx, slot, waiting) // or it has to be given again
+	case err == nil:
+		b.drop(m, slot, waiting, rec)
+	case !errors.Is(err, tokenstore.ErrNotFound):
+		b.log.Debug("a consent that is void stays until it expires", "connection", slot.String(), "error", err)
+	}
+}
+
+// discardExpired discards a candidate that nobody has confirmed in time.
+func (b *Broker) discardExpired(m *managed, slot tokenstore.Slot) {
+	ctx, cancel := context.WithTimeout(context.Background(), listWork)
+	defer cancel()
+	waiting, err := take[candidate](ctx, b.store, candidateID(slot))
+	switch {
+	case err != nil: // somebody else has
+	case time.Now().Before(waiting.Expires):
+		_ = b.keep(ctx, slot, waiting) // another, which came meanwhile; or it has to be given again
+	default:
+		rec, _ := b.readBack(ctx, slot) // unknown: nothing that it could harm
+		b.drop(m, slot, waiting, rec)
+	}
+}
+
+// drop revokes, in the background, a candidate that was taken and will not be stored. One of the same account as rec is only
+// forgotten: some providers revoke all that the account has given us, rec with it. One made with another client is never sent
+// to the present one's endpoint.
+func (b *Broker) drop(m *managed, slot tokenstore.Slot, gone candidate, rec *tokenstore.Record) {
+	ep, err := m.Resolve(slot.Org)
+	if gone.Doubtful || rec != nil && rec.Account == gone.Account || err != nil || fingerprint(m.Integration, ep) != gone.Client {
+		return
+	}
+	b.spawn(func() { b.discard(m, slot, gone.record(time.Now())) })
+}
+
+// awaitingOf reads what waits for a connection with that grant; expired says that it has waited for too long.
+func awaitingOf(raw []byte, grant tokenstore.GrantID, now time.Time) (waits *Awaiting, expired bool) {
+	var c candidate
+	if raw == nil || json.Unmarshal(raw, &c) != nil {
+		return nil, false
+	}
+	if !c.awaits(grant, now) {
+		return nil, !now.Before(c.Expires)
+	}
+	return &Awaiting{c.Since, c.By}, false
+}
