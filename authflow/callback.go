@@ -54,15 +54,15 @@ func (c *consents) callback(w http.ResponseWriter, r *http.Request) {
 
 // outcome is how a callback ended.
 type outcome struct {
-	result      string
-	slot        tokenstore.Slot // zero Org: it never came to a consent of ours
-	by          string
-	link        string   // the public id of the connect link that led to it; empty as long as it is not known
-	reconnected bool     // connected, in place of an earlier grant
-	reason      string   // from a closed set, for the log
-	problem     *problem // the page to show; nil: connected, or awaiting confirmation
-	shown       string   // where the Shelf keeps what to show; empty with a problem
-	address     string   // of the client
+	result   string
+	slot     tokenstore.Slot // zero Org: it never came to a consent of ours
+	by       string
+	link     string   // the public id of the connect link that led to it; empty as long as it is not known
+	replaces bool     // connected, in place of an earlier grant, alive or dead
+	reason   string   // from a closed set, for the log
+	problem  *problem // the page to show; nil: connected, or awaiting confirmation
+	shown    string   // where the Shelf keeps what to show; empty with a problem
+	address  string   // of the client
 }
 
 // outcomeOf is what is known of a consent of ours.
@@ -204,7 +204,7 @@ func (c *consents) keepGrant(ctx context.Context, m *managed, ep Endpoints, goin
 		c.voidCandidate(ctx, m, going.Slot, rec)
 	}
 	c.accepted(ctx, m, ep) // good news only: a failed exchange holds no refresh back
-	switch out.reconnected = replaced; {
+	switch out.replaces = replaced; {
 	case waits:
 		out.result = resultAwaiting
 	case rec.Token.Refresh == "":

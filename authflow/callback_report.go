@@ -23,7 +23,7 @@ func (c *consents) report(out outcome) {
 	}
 	switch out.result {
 	case resultConnected, resultNoRefresh:
-		log.Info("connected", "reconnected", out.reconnected)
+		log.Info("connected", "reconnected", out.replaces)
 	case resultAwaiting:
 		log.Warn("another account has consented: an operator has to confirm it")
 	case resultDenied:
@@ -47,7 +47,7 @@ func (out outcome) event() Event {
 	switch out.result {
 	case resultConnected, resultNoRefresh:
 		e.Action, e.Outcome = ActionConnect, OK
-		if out.reconnected {
+		if out.replaces {
 			e.Action = ActionReconnect
 		}
 		if out.result == resultNoRefresh {

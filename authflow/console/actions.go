@@ -18,7 +18,8 @@ func (c *console) connect(w http.ResponseWriter, r *http.Request, v visit) {
 		c.writeScreen(w, r, v, http.StatusBadRequest, in.Name+" signs in with its own client credentials: there is nobody to consent.")
 		return
 	}
-	link, err := c.broker.ConnectLink(r.Context(), slot, v.operator, authflow.ButtonLife)
+	link, err := c.links.ConnectHere(r.Context(), slot, v.operator)
+	v.link = link.ID
 	c.logAction(r.Context(), "link_made", v, slot, err)
 	if err != nil {
 		c.showFailure(w, failureOf(err))

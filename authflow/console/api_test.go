@@ -21,12 +21,12 @@ const (
 	wantAcme = `{"org":"acme","status":"needs_reconnect","pending_since":"2026-11-20T09:59:00Z",` +
 		`"last_error":{"code":"invalid_grant","text":"The provider refused the grant.","time":"2026-11-20T10:00:00Z"},` +
 		`"expires_at":null,"last_refresh_at":null,"next_refresh_at":null,"has_refresh_token":true,"scopes":[],"scopes_missing":[],` +
-		`"entity_id":"","connected_at":null,"connected_by":"\u003cb\u003e\"eve\"\u003c/b\u003e"}`
+		`"entity_id":"","connected_at":null,"connected_by":"\u003cb\u003e\"eve\"\u003c/b\u003e","awaiting_confirmation":null}`
 	wantGlobal = `{"org":"@global","status":"active","pending_since":null,"last_error":null,"expires_at":"2026-11-20T10:00:00Z",` +
 		`"last_refresh_at":"2026-11-20T09:00:00Z","next_refresh_at":"2026-11-20T09:50:00Z","has_refresh_token":true,` +
-		`"scopes":["offline_access"],"scopes_missing":["User.Read"],"entity_id":"common","connected_at":"2026-11-18T10:00:00Z","connected_by":"ops"}`
+		`"scopes":["offline_access"],"scopes_missing":["User.Read"],"entity_id":"common","connected_at":"2026-11-18T10:00:00Z","connected_by":"ops","awaiting_confirmation":null}`
 	wantNever = `{"org":"never","status":"not_connected","pending_since":null,"last_error":null,"expires_at":null,"last_refresh_at":null,` +
-		`"next_refresh_at":null,"has_refresh_token":false,"scopes":[],"scopes_missing":[],"entity_id":"","connected_at":null,"connected_by":""}`
+		`"next_refresh_at":null,"has_refresh_token":false,"scopes":[],"scopes_missing":[],"entity_id":"","connected_at":null,"connected_by":"","awaiting_confirmation":null}`
 	wantPrivate = `{"name":"Private","description":"","flow":"authorization_code",` +
 		`"redirect_uri":"https://bifrost.example.com/oauth/callback/Private","scopes":[]`
 )
@@ -156,15 +156,16 @@ func TestAPIMakesConnectLinks(t *testing.T) {
 		require.Equal(t, tokenstore.Slot{Integration: "Microsoft_Graph", Org: "acme"}, slot)
 		require.Equal(t, "other", by)
 		life = l
-		return authflow.Link{URL: "https://bifrost.example.com/oauth/connect/Microsoft_Graph?ticket=t", ExpiresAt: expires}, nil
+		return authflow.Link{ID: someLink, URL: "https://bifrost.example.com/oauth/connect/Microsoft_Graph?ticket=t", ExpiresAt: expires}, nil
 	}
 	for body, want := range map[string]time.Duration{"": 24 * time.Hour, "{}": 24 * time.Hour, `{"expires_in":"90m"}`: 90 * time.Minute} {
 		w := s.call(otherToken, http.MethodPost, acme+"/connect-link", body)
 		require.Equal(t, http.StatusOK, w.Code)
-		require.JSONEq(t, `{"url":"https://bifrost.example.com/oauth/connect/Microsoft_Graph?ticket=t","expires_at":"2026-11-21T10:00:00Z"}`, w.Body.String())
+		require.JSONEq(t, `{"id":"`+someLink+`","url":"https://bifrost.example.com/oauth/connect/Microsoft_Graph?ticket=t","expires_at":"2026-11-21T10:00:00Z"}`, w.Body.String())
 		require.Equal(t, want, life, body)
 	}
 	require.NotContains(t, s.log.String(), "ticket=")
+	require.Contains(t, s.log.String(), `"action":"link_made","operator":"other","integration":"Microsoft_Graph","org":"acme","link":"`+someLink+`"`)
 }
 
 func TestAPIDisconnects(t *testing.T) {

@@ -35,6 +35,13 @@ type connectionJSON struct {
 	EntityID      string          `json:"entity_id"`
 	ConnectedAt   *time.Time      `json:"connected_at"`
 	ConnectedBy   string          `json:"connected_by"`
+	Awaiting      *awaitingJSON   `json:"awaiting_confirmation"`
+}
+
+// awaitingJSON is a consent by another account, which waits for an operator.
+type awaitingJSON struct {
+	Since *time.Time `json:"since"`
+	By    string     `json:"by"`
 }
 
 type errorJSON struct {
@@ -56,6 +63,9 @@ func jsonOf(con authflow.Connection) connectionJSON {
 		ExpiresAt: utc(con.ExpiresAt), LastRefreshAt: utc(con.LastRefresh), NextRefreshAt: utc(con.NextRefresh), HasRefresh: con.HasRefresh,
 		Scopes: list(con.Scopes), ScopesMissing: list(con.ScopesMissing), EntityID: con.EntityID,
 		ConnectedAt: utc(con.ConnectedAt), ConnectedBy: con.ConnectedBy,
+	}
+	if a := con.Awaiting; a != nil {
+		out.Awaiting = &awaitingJSON{utc(a.Since), a.By}
 	}
 	if e := con.LastError; e != nil {
 		out.LastError = &errorJSON{Code: e.Code, Text: e.Text, Time: utc(e.Time)}
@@ -132,32 +142,6 @@ func (c *console) deleteConnection(r *http.Request, v visit) (any, error) {
 	err = c.broker.Disconnect(r.Context(), slot, v.operator)
 	c.logAction(r.Context(), "disconnect", v, slot, err)
 	return nil, err
-}
-
-func (c *console) postConnectLink(r *http.Request, v visit) (any, error) {
-	in, slot, err := c.slotOf(r, v, r.PathValue("org"))
-	if err != nil {
-		return nil, err
-	}
-	body := struct {
-		ExpiresIn string `json:"expires_in"`
-	}{authflow.LinkLife.String()}
-	if err := readJSON(r, &body); err != nil {
-		return nil, err
-	}
-	life, err := time.ParseDuration(body.ExpiresIn)
-	if err != nil || life < time.Second || life > authflow.MaxLinkLife {
-		return nil, badRequest("expires_in must be a duration such as 24h, of at least 1s and at most %s.", authflow.MaxLinkLife)
-	}
-	if flowOf(in) == authflow.ClientCredentials {
-		return nil, badRequest("This integration uses client_credentials: there is nobody to consent.")
-	}
-	link, err := c.broker.ConnectLink(r.Context(), slot, v.operator, life)
-	c.logAction(r.Context(), "link_made", v, slot, err)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]any{"url": link.URL, "expires_at": utc(link.ExpiresAt)}, nil
 }
 
 func (c *console) postRefresh(r *http.Request, v visit) (any, error) {

@@ -26,6 +26,9 @@ func (c *console) logAction(ctx context.Context, action string, v visit, slot to
 	if slot.Integration != "" {
 		attrs = append(attrs, "integration", slot.Integration, "org", string(slot.Org))
 	}
+	if v.link != "" {
+		attrs = append(attrs, "link", v.link)
+	}
 	if err == nil {
 		c.log.InfoContext(ctx, "operator action", append(attrs, "outcome", outcome)...)
 	} else {
@@ -41,7 +44,7 @@ func (c *console) logAction(ctx context.Context, action string, v visit, slot to
 	}
 	from := originOf(ctx)
 	e := authflow.Event{
-		Action: authflow.Action(action), Actor: v.operator, Slot: slot, Outcome: outcome, Request: from.request, Address: from.address,
+		Action: authflow.Action(action), Actor: v.operator, Slot: slot, Link: v.link, Outcome: outcome, Request: from.request, Address: from.address,
 	}
 	if e.Action == authflow.ActionForbidden {
 		e.Detail = err.Error() // which path: forbidden's own text

@@ -24,6 +24,8 @@ import (
 type Broker interface {
 	Catalogue
 	Actions
+	Links
+	Candidates
 }
 
 // Catalogue tells what there is.
@@ -40,6 +42,20 @@ type Actions interface {
 	Refresh(ctx context.Context, slot tokenstore.Slot) (authflow.Connection, error)
 	Disconnect(ctx context.Context, slot tokenstore.Slot, by string) error
 	Import(ctx context.Context, slot tokenstore.Slot, refreshToken, by string) (authflow.Connection, error)
+}
+
+// Links are the connect links of one connection.
+type Links interface {
+	ConnectHere(ctx context.Context, slot tokenstore.Slot, by string) (authflow.Link, error)
+	ConnectLinks(ctx context.Context, slot tokenstore.Slot) ([]authflow.OpenLink, error)
+	RevokeLink(ctx context.Context, slot tokenstore.Slot, id string) error
+	RevokeLinks(ctx context.Context, slot tokenstore.Slot) (int, error)
+}
+
+// Candidates are consents by another account than the connection's, which wait for an operator's word.
+type Candidates interface {
+	Confirm(ctx context.Context, slot tokenstore.Slot, by string) (authflow.Connection, error)
+	Reject(ctx context.Context, slot tokenstore.Slot, by string) error
 }
 
 var _ Broker = (*authflow.Broker)(nil)
@@ -67,6 +83,8 @@ type Operator struct {
 type console struct {
 	catalogue Catalogue // of all integrations: handlers use that of their visit
 	broker    Actions
+	links     Links
+	waiting   Candidates
 	sessions  tokenstore.Shelf
 	operators []Operator
 	oidc      *openID // nil: nobody signs in at a provider
@@ -102,7 +120,7 @@ func New(cfg Config) (http.Handler, error) {
 		names[op.Name] = true
 	}
 	c := &console{
-		catalogue: cfg.Broker, broker: cfg.Broker, sessions: cfg.Sessions, operators: cfg.Operators, log: cfg.Log,
+		catalogue: cfg.Broker, broker: cfg.Broker, links: cfg.Broker, waiting: cfg.Broker, sessions: cfg.Sessions, operators: cfg.Operators, log: cfg.Log,
 		rekey: cfg.Upkeep.Rekey, backup: cfg.Upkeep.Backup, audit: cfg.Audit, public: public, cross: http.NewCrossOriginProtection(),
 	}
 	if c.log == nil {
@@ -134,6 +152,10 @@ func (c *console) routes() http.Handler {
 	mux.Handle("/integrations/{name}/refresh", c.page(visits{http.MethodPost: c.refresh}))
 	mux.Handle("/integrations/{name}/history", c.page(visits{http.MethodGet: c.showHistory}))
 	mux.Handle("/integrations/{name}/disconnect", c.page(visits{http.MethodGet: c.confirmDisconnect, http.MethodPost: c.disconnect}, changing))
+	mux.Handle("/integrations/{name}/links", c.page(visits{http.MethodGet: c.showLinks, http.MethodPost: c.makeLink}))
+	mux.Handle("/integrations/{name}/revoke", c.page(visits{http.MethodPost: c.revoke}))
+	mux.Handle("/integrations/{name}/confirm", c.page(visits{http.MethodPost: c.confirm}))
+	mux.Handle("/integrations/{name}/reject", c.page(visits{http.MethodPost: c.reject}))
 	mux.HandleFunc("/", c.notFound)
 
 	const connection = "/api/v1/integrations/{name}/connections/{org}"
@@ -142,6 +164,10 @@ func (c *console) routes() http.Handler {
 	mux.Handle(connection, c.api(calls{http.MethodGet: c.getConnection, http.MethodDelete: c.deleteConnection}))
 	mux.Handle(connection+"/connect-link", c.api(calls{http.MethodPost: c.postConnectLink}))
 	mux.Handle(connection+"/history", c.api(calls{http.MethodGet: c.getHistory}))
+	mux.Handle(connection+"/connect-links", c.api(calls{http.MethodGet: c.listConnectLinks, http.MethodDelete: c.deleteConnectLinks}))
+	mux.Handle(connection+"/connect-links/{id}", c.api(calls{http.MethodDelete: c.deleteConnectLink}))
+	mux.Handle(connection+"/confirm", c.api(calls{http.MethodPost: c.postConfirm}))
+	mux.Handle(connection+"/reject", c.api(calls{http.MethodPost: c.postReject}))
 	mux.Handle(connection+"/refresh", c.api(calls{http.MethodPost: c.postRefresh}))
 	mux.Handle(connection+"/grant", c.api(calls{http.MethodPut: c.putGrant}))
 	mux.Handle("/api/v1/rekey", unhurried(c.api(calls{http.MethodPost: c.postRekey}, everything)))

@@ -37,6 +37,10 @@ type broker struct {
 	refresh     func(slot tokenstore.Slot) (authflow.Connection, error)
 	disconnect  func(slot tokenstore.Slot, by string) error
 	importGrant func(slot tokenstore.Slot, refreshToken, by string) (authflow.Connection, error)
+
+	openLinks []authflow.OpenLink                         // of every connection
+	revoke    func(slot tokenstore.Slot, id string) error // an empty id: all
+	decide    func(slot tokenstore.Slot, by string, confirm bool) error
 }
 
 func (b *broker) Integrations() []*authflow.Integration { return b.integrations }
@@ -83,6 +87,30 @@ func (b *broker) Disconnect(_ context.Context, slot tokenstore.Slot, by string) 
 
 func (b *broker) Import(_ context.Context, slot tokenstore.Slot, refreshToken, by string) (authflow.Connection, error) {
 	return b.importGrant(slot, refreshToken, by)
+}
+
+func (b *broker) ConnectHere(_ context.Context, slot tokenstore.Slot, by string) (authflow.Link, error) {
+	return b.connectLink(slot, by, authflow.ButtonLife)
+}
+
+func (b *broker) ConnectLinks(context.Context, tokenstore.Slot) ([]authflow.OpenLink, error) {
+	return b.openLinks, b.listError
+}
+
+func (b *broker) RevokeLink(_ context.Context, slot tokenstore.Slot, id string) error {
+	return b.revoke(slot, id)
+}
+
+func (b *broker) RevokeLinks(_ context.Context, slot tokenstore.Slot) (int, error) {
+	return len(b.openLinks), b.revoke(slot, "")
+}
+
+func (b *broker) Confirm(_ context.Context, slot tokenstore.Slot, by string) (authflow.Connection, error) {
+	return authflow.Connection{Slot: slot, Status: authflow.Active}, b.decide(slot, by, true)
+}
+
+func (b *broker) Reject(_ context.Context, slot tokenstore.Slot, by string) error {
+	return b.decide(slot, by, false)
 }
 
 // shelf is a Shelf in memory that forgets nothing by itself.

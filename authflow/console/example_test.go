@@ -25,7 +25,7 @@ func ExampleNew() {
 	handler.ServeHTTP(w, r)
 	fmt.Println(w.Code, w.Body)
 	// Output:
-	// 200 {"org":"globex","status":"not_connected","pending_since":null,"last_error":null,"expires_at":null,"last_refresh_at":null,"next_refresh_at":null,"has_refresh_token":false,"scopes":[],"scopes_missing":[],"entity_id":"","connected_at":null,"connected_by":""}
+	// 200 {"org":"globex","status":"not_connected","pending_since":null,"last_error":null,"expires_at":null,"last_refresh_at":null,"next_refresh_at":null,"has_refresh_token":false,"scopes":[],"scopes_missing":[],"entity_id":"","connected_at":null,"connected_by":"","awaiting_confirmation":null}
 }
 
 func ExampleNew_incomplete() {

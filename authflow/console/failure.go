@@ -64,6 +64,8 @@ var reasons = []struct {
 }{
 	{authflow.ErrUnknownIntegration, 404, "not_found", "There is no integration of this name."},
 	{authflow.ErrBadLink, 400, "bad_request", "No such connect link can be made."},
+	{authflow.ErrNoLink, 404, "not_found", "There is no open connect link of this id."},
+	{authflow.ErrNotAwaiting, 404, "not_found", "Nothing awaits confirmation for this connection."},
 	{authflow.ErrNotConnected, 424, "not_connected", "This connection was never made, or has been disconnected."},
 	{authflow.ErrUnresolved, 424, "not_connected", "A placeholder of this integration has no value for this organization."},
 	{authflow.ErrReconnect, 424, "needs_reconnect", "The grant is dead: only a new consent helps."},

@@ -21,6 +21,7 @@ type Rights struct {
 type visit struct {
 	operator string // for logs and records; anonymous in open mode
 	form     string // the page's form token; empty for the API
+	link     string // for logs: the public id of the connect link that this is about
 	sees     Catalogue
 	changes  bool // may change what it sees
 	whole    bool // sees every integration there is, and will be

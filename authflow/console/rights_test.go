@@ -31,26 +31,34 @@ const (
 // surface is every path that there is, with what its methods need. A path that is not here fails the test: whoever adds one says
 // here what it needs.
 var surface = map[string]map[string]string{
-	"/{$}":                                          {"GET": anybody, "POST": anybody, "PUT": anybody, "DELETE": anybody, "PATCH": anybody},
-	"/":                                             {"GET": neverMine, "POST": neverMine, "PUT": neverMine, "DELETE": neverMine, "PATCH": neverMine},
-	"/api/":                                         {"GET": neverMine, "POST": neverMine, "PUT": neverMine, "DELETE": neverMine, "PATCH": neverMine},
-	"GET /integrations/copy.js":                     {"GET": anybody, "POST": neverMine, "PUT": neverMine, "DELETE": neverMine, "PATCH": neverMine},
-	"/integrations":                                 {"GET": sees},
-	"/integrations/sign-in":                         {"POST": anybody},
-	"/integrations/sign-in/sso":                     {"POST": neverMine}, // this site has no provider
-	"/integrations/sign-in/callback":                {"GET": neverMine},
-	"/integrations/sign-out":                        {"POST": sees},
-	"/integrations/{name}/connect":                  {"POST": changes},
-	"/integrations/{name}/refresh":                  {"POST": changes},
-	"/integrations/{name}/history":                  {"GET": sees},
-	"/integrations/{name}/disconnect":               {"GET": changes, "POST": changes},
-	"/api/v1/integrations":                          {"GET": sees},
-	"/api/v1/integrations/{name}":                   {"GET": sees},
-	"/api/v1/integrations/{name}/connections/{org}": {"GET": sees, "DELETE": changes},
-	"/api/v1/integrations/{name}/connections/{org}/connect-link": {"POST": changes},
-	"/api/v1/integrations/{name}/connections/{org}/history":      {"GET": sees},
-	"/api/v1/integrations/{name}/connections/{org}/refresh":      {"POST": changes},
-	"/api/v1/integrations/{name}/connections/{org}/grant":        {"PUT": changes},
+	"/{$}":                           {"GET": anybody, "POST": anybody, "PUT": anybody, "DELETE": anybody, "PATCH": anybody},
+	"/":                              {"GET": neverMine, "POST": neverMine, "PUT": neverMine, "DELETE": neverMine, "PATCH": neverMine},
+	"/api/":                          {"GET": neverMine, "POST": neverMine, "PUT": neverMine, "DELETE": neverMine, "PATCH": neverMine},
+	"GET /integrations/copy.js":      {"GET": anybody, "POST": neverMine, "PUT": neverMine, "DELETE": neverMine, "PATCH": neverMine},
+	"/integrations":                  {"GET": sees},
+	"/integrations/sign-in":          {"POST": anybody},
+	"/integrations/sign-in/sso":      {"POST": neverMine}, // this site has no provider
+	"/integrations/sign-in/callback": {"GET": neverMine},
+	"/integrations/sign-out":         {"POST": sees},
+	"/integrations/{name}/connect":   {"POST": changes},
+	"/integrations/{name}/refresh":   {"POST": changes},
+	"/integrations/{name}/history":   {"GET": sees},
+	"/api/v1/integrations/{name}/connections/{org}/history":            {"GET": sees},
+	"/integrations/{name}/disconnect":                                  {"GET": changes, "POST": changes},
+	"/integrations/{name}/links":                                       {"GET": sees, "POST": changes},
+	"/integrations/{name}/revoke":                                      {"POST": changes},
+	"/integrations/{name}/confirm":                                     {"POST": changes},
+	"/integrations/{name}/reject":                                      {"POST": changes},
+	"/api/v1/integrations":                                             {"GET": sees},
+	"/api/v1/integrations/{name}":                                      {"GET": sees},
+	"/api/v1/integrations/{name}/connections/{org}":                    {"GET": sees, "DELETE": changes},
+	"/api/v1/integrations/{name}/connections/{org}/connect-link":       {"POST": changes},
+	"/api/v1/integrations/{name}/connections/{org}/connect-links":      {"GET": sees, "DELETE": changes},
+	"/api/v1/integrations/{name}/connections/{org}/connect-links/{id}": {"DELETE": changes},
+	"/api/v1/integrations/{name}/connections/{org}/confirm":            {"POST": changes},
+	"/api/v1/integrations/{name}/connections/{org}/reject":             {"POST": changes},
+	"/api/v1/integrations/{name}/connections/{org}/refresh":            {"POST": changes},
+	"/api/v1/integrations/{name}/connections/{org}/grant":              {"PUT": changes},
 	"/api/v1/rekey":  {"POST": overAll},
 	"/api/v1/backup": {"GET": overAll},
 }
@@ -89,6 +97,14 @@ func newMatrixSite(t *testing.T) (*site, *[]string) {
 		done = append(done, "link "+slot.Integration)
 		return authflow.Link{URL: "https://bifrost.example.com/oauth/connect/x"}, nil
 	}
+	s.broker.revoke = func(slot tokenstore.Slot, _ string) error {
+		done = append(done, "revoke "+slot.Integration)
+		return nil
+	}
+	s.broker.decide = func(slot tokenstore.Slot, _ string, _ bool) error {
+		done = append(done, "decide "+slot.Integration)
+		return nil
+	}
 	s.broker.refresh = func(slot tokenstore.Slot) (authflow.Connection, error) {
 		done = append(done, "refresh "+slot.Integration)
 		return authflow.Connection{Slot: slot}, nil
@@ -106,7 +122,7 @@ func newMatrixSite(t *testing.T) (*site, *[]string) {
 
 // visitPath sends what a path's forms or callers would, as an operator.
 func (s *site) visitPath(operator, method, pattern, name string) *httptest.ResponseRecorder {
-	path := strings.NewReplacer("GET ", "", "{$}", "", "{name}", name, "{org}", "acme").Replace(pattern)
+	path := strings.NewReplacer("GET ", "", "{$}", "", "{name}", name, "{org}", "acme", "{id}", someLink).Replace(pattern)
 	if strings.HasSuffix(pattern, "/") { // whatever is below it
 		path += "nothing"
 	}

@@ -24,10 +24,15 @@ type row struct {
 	Pending       *moment
 	Failed        *moment // when the last error happened
 	ConnectURL    string
+	MakeLinkURL   string
 	RefreshURL    string
 	DisconnectURL string
 	HistoryURL    string // empty: none is kept
-	Form, View    string // hidden fields of its form
+	LinksURL      string // where its connect links are shown
+	ConfirmURL    string
+	RejectURL     string
+	Waiting       *moment // since when a consent by another account waits
+	Form, View    string  // hidden fields of its form
 }
 
 // labels are the statuses in words.
@@ -48,11 +53,15 @@ func (c *console) row(in *authflow.Integration, con authflow.Connection, now tim
 		Minted: flowOf(in) == authflow.ClientCredentials, Changes: v.changes, Shared: in.Fallback,
 		Expires: momentOf(con.ExpiresAt, now), Refreshed: momentOf(con.LastRefresh, now), Next: momentOf(con.NextRefresh, now),
 		Connected: momentOf(con.ConnectedAt, now), Pending: momentOf(con.PendingSince, now),
-		ConnectURL: c.pathOf(in.Name, "connect"), RefreshURL: c.pathOf(in.Name, "refresh"),
+		ConnectURL: c.pathOf(in.Name, "connect"), MakeLinkURL: c.pathOf(in.Name, "links"), RefreshURL: c.pathOf(in.Name, "refresh"),
 		DisconnectURL: c.pathOf(in.Name, "disconnect") + "?" + ask.Encode(), Form: v.form, View: look.String(),
 	}
 	if c.audit.History != nil {
 		r.HistoryURL = c.pathOf(in.Name, "history") + "?" + ask.Encode()
+	}
+	r.LinksURL, r.ConfirmURL, r.RejectURL = c.linksURL(in, ask), c.pathOf(in.Name, "confirm"), c.pathOf(in.Name, "reject")
+	if con.Awaiting != nil {
+		r.Waiting = momentOf(con.Awaiting.Since, now)
 	}
 	if con.LastError != nil {
 		r.Failed = momentOf(con.LastError.Time, now)

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"html/template"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,21 +34,22 @@ type screen struct {
 	AttentionURL string // this view, with connections that need attention only
 }
 
-// counts summarises connections: Attention are those that do not work, or will stop working, without an operator's look.
+// counts summarises connections: Attention are those that do not work, or will stop working, without an operator's look, or for
+// which a consent waits for his word.
 type counts struct{ All, Active, Attention int }
 
 func (n *counts) add(con authflow.Connection) {
 	n.All++
-	switch {
-	case con.Status == authflow.Active:
+	if con.Status == authflow.Active {
 		n.Active++
-	case needsAttention(con):
+	}
+	if needsAttention(con) {
 		n.Attention++
 	}
 }
 
 func needsAttention(con authflow.Connection) bool {
-	return con.Status == authflow.Degraded || con.Status == authflow.Expiring || con.Status == authflow.NeedsReconnect
+	return con.Awaiting != nil || con.Status == authflow.Degraded || con.Status == authflow.Expiring || con.Status == authflow.NeedsReconnect
 }
 
 // card is one integration.
@@ -61,6 +63,7 @@ type card struct {
 	NoGlobal    bool
 	Failure     string // why its connections cannot be listed
 	ConnectURL  string
+	LinksURL    string // where connect links are made
 	MoreURL     string // the whole list, where Rows is a glance at it
 	Page, Pages int
 	PrevURL     string
@@ -90,13 +93,19 @@ func (c *console) writeScreen(w http.ResponseWriter, r *http.Request, v visit, s
 		FormAction: []string{c.origin()}, // Connect leads to the public URL, which may not be the address in use
 		Script:     c.path("/integrations/copy.js"),
 	}
-	if !c.open() {
-		page.Nav = render("nav", struct {
-			Operator, Action, Form string
-			Changes                bool
-		}{v.operator, c.path("/integrations/sign-out"), v.form, v.changes})
-	}
+	page.Nav = c.nav(v)
 	page.Write(w, status)
+}
+
+// nav is the right side of the header bar: who is signed in, in open mode nothing.
+func (c *console) nav(v visit) template.HTML {
+	if c.open() {
+		return ""
+	}
+	return render("nav", struct {
+		Operator, Action, Form string
+		Changes                bool
+	}{v.operator, c.path("/integrations/sign-out"), v.form, v.changes})
 }
 
 // screen gathers what a view shows, and lists no more than that.
@@ -132,7 +141,7 @@ func (c *console) card(in *authflow.Integration, connections []authflow.Connecti
 	out := card{
 		Integration: in, Minted: flowOf(in) == authflow.ClientCredentials,
 		RedirectURI: authflow.RedirectURI(c.public.String(), in.Name),
-		ConnectURL:  c.pathOf(in.Name, "connect"), NoGlobal: true, Page: 1, Pages: 1,
+		ConnectURL:  c.pathOf(in.Name, "connect"), LinksURL: c.pathOf(in.Name, "links"), NoGlobal: true, Page: 1, Pages: 1,
 	}
 	var shown []authflow.Connection
 	covered := out.Minted || slices.ContainsFunc(connections, func(con authflow.Connection) bool {

@@ -80,6 +80,8 @@ type flash struct {
 var flashes = map[string]string{
 	"refreshed":    "was refreshed.",
 	"disconnected": "was disconnected.",
+	"confirmed":    "is connected with the other account now.",
+	"rejected":     "goes on with the account that it had.",
 }
 
 // notice returns the query's notice, or nil if there is none or it names nothing that the operator sees.

@@ -26,7 +26,7 @@ func commands() []command {
 		{"serve", "[-config FILE]", "run the proxy", runServe},
 		{"check", "[-config FILE]", "report every problem of a configuration", runCheck},
 		{"status", "[-json]", "list integrations and connections", runStatus},
-		{"connect-link", "[-expires 24h] NAME ORG", "make a link that connects one org", runConnectLink},
+		{"connect-link", "[-expires 24h] [-revoke] NAME ORG", "make a link that connects one org", runConnectLink},
 		{"refresh", "NAME ORG", "refresh a connection now", runRefresh},
 		{"disconnect", "NAME ORG", "forget a connection", runDisconnect},
 		{"backup", "[-config FILE] [-force] FILE", "copy the store while it is in use", runBackup},
@@ -74,7 +74,7 @@ func usage() string {
 	var b strings.Builder
 	b.WriteString("usage: bifrost COMMAND [flags]\n\n")
 	for _, cmd := range commands() {
-		fmt.Fprintf(&b, "  %-38s %s\n", strings.TrimSpace(cmd.name+" "+cmd.args), cmd.summary)
+		fmt.Fprintf(&b, "  %-46s %s\n", strings.TrimSpace(cmd.name+" "+cmd.args), cmd.summary)
 	}
 	b.WriteString("\nbifrost COMMAND -h lists a command's flags\n")
 	return b.String()

@@ -160,6 +160,18 @@ func TestConnectLinkLeadsToTheConsent(t *testing.T) {
 	require.Equal(t, "/oauth/connect/graph", link.Path)
 	status, page := fetch(t, link.String())
 	require.Equal(t, http.StatusOK, status, page)
+
+	stdout, stderr, code = s.command(t, "connect-link", "-revoke", "graph", "@global")
+	require.Equal(t, 0, code, stderr)
+	require.Equal(t, "graph @global: connect links revoked: 1\n", stdout)
+	status, page = fetch(t, link.String())
+	require.Equal(t, http.StatusForbidden, status, page)
+	stdout, _, code = s.command(t, "connect-link", "graph", "@global", "-revoke")
+	require.Equal(t, 0, code)
+	require.Equal(t, "graph @global: connect links revoked: 0\n", stdout)
+	_, stderr, code = s.command(t, "connect-link", "-revoke", "unknown", "acme")
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "no integration of this name")
 }
 
 func TestAPIErrorsAreToldInTheirOwnWords(t *testing.T) {
