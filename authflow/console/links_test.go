@@ -140,7 +140,7 @@ func TestAnotherAccountIsConfirmedOrRejected(t *testing.T) {
 	page := s.get("/integrations?show=attention").Body.String()
 	for _, want := range []string{
 		"<strong>Another account</strong> consented", "5 minutes ago", "by a link of &lt;b&gt;eve&lt;/b&gt;",
-		`formaction="/integrations/Microsoft_Graph/confirm" aria-label="Confirm acme"`,
+		`action="/integrations/Microsoft_Graph/confirm"`, `aria-label="Confirm acme"`,
 		`formaction="/integrations/Microsoft_Graph/reject" aria-label="Reject acme"`,
 		"<strong>2</strong> active", "<strong>3</strong> need attention", // acme is both
 	} {

@@ -16,7 +16,7 @@ func newProvider(base string, life time.Duration) *authflowtest.Provider {
 	var p *authflowtest.Provider
 	p = authflowtest.NewProvider(authflowtest.Config{
 		BaseURL: base, ClientID: "bifrost-demo", ClientSecret: rand.Text(), RedirectURIs: []string{},
-		Lifetime: life, Refresh: authflowtest.OneTime,
+		Lifetime: life, Refresh: authflowtest.OneTime, IDToken: true,
 		Consent: func(w http.ResponseWriter, r *http.Request) (string, bool) { return consent(p, w, r) },
 	})
 	return p
