@@ -124,6 +124,8 @@ func (b *Broker) Confirm(ctx context.Context, slot tokenstore.Slot, by string) (
 	case errors.Is(err, ErrNotAwaiting):
 		b.drop(m, slot, waiting, found)
 		return Connection{}, err
+	case errors.Is(err, ErrUnreadable): // it was certainly not stored, and given back at the provider
+		return Connection{}, err
 	case err != nil:
 		waiting.Doubtful = true
 		if b.keep(ctx, slot, waiting) != nil {

@@ -149,8 +149,6 @@ func TestWhatMakesAWaitingConsentVoid(t *testing.T) {
 			grant := e.stored(acme).Grant
 			change(e, user)
 			require.Nil(t, e.waits())
-			_, err := e.broker.Confirm(t.Context(), acme, "ops")
-			require.ErrorIs(t, err, ErrNotAwaiting)
 			want := 1 // mallory's
 			if rec := e.stored(acme); rec == nil {
 				want = 2 // and the connection's own
@@ -160,7 +158,9 @@ func TestWhatMakesAWaitingConsentVoid(t *testing.T) {
 				require.Equal(t, "alice", name)
 				require.True(t, alive)
 			}
-			require.Equal(t, want, e.revoked())
+			require.Equal(t, want, e.revoked(), "at once, and not when somebody asks")
+			_, err := e.broker.Confirm(t.Context(), acme, "ops")
+			require.ErrorIs(t, err, ErrNotAwaiting)
 		})
 	}
 }
@@ -292,24 +292,10 @@ func TestARealmThatIsNoneIsRefused(t *testing.T) {
 	}
 }
 
-// A confirmation that the store did not take can be given again, and nothing that may be stored is revoked.
-func TestAConfirmationDuringAnOutage(t *testing.T) {
+func TestADecisionWhileTheShelfIsAway(t *testing.T) {
 	e, _ := pendingAccounts(t, consentSetup{})
-	before := e.stored(acme)
-	e.store.failing(func(op, _ string) error {
-		if op == "save" {
-			return tokenstore.ErrUnreadable // which nobody waits for
-		}
-		return nil
-	})
-	_, err := e.broker.Confirm(t.Context(), acme, "ops")
-	e.store.failing(nil)
-	require.ErrorIs(t, err, ErrUnreadable)
-	e.requireUnchanged(before)
-	require.NotNil(t, e.waits())
-
 	e.store.failing(unavailable("take candidate:"))
-	_, err = e.broker.Confirm(t.Context(), acme, "ops")
+	_, err := e.broker.Confirm(t.Context(), acme, "ops")
 	require.ErrorIs(t, err, ErrStore)
 	require.ErrorIs(t, e.broker.Reject(t.Context(), acme, "ops"), ErrStore)
 	e.store.failing(nil)

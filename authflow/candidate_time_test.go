@@ -1,6 +1,8 @@
 package authflow
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,10 +16,10 @@ import (
 )
 
 // bubble is a Broker over an in-memory store and provider, whose connection is alice's and for which mallory's grant waits.
-func bubble(t *testing.T, refresh authflowtest.Refresh) (*Broker, *storetest.Memory, *authflowtest.Provider) {
+func bubble(t *testing.T, refresh authflowtest.Refresh) (*Broker, *lossyStore, *authflowtest.Provider) {
 	t.Helper()
 	p := authflowtest.InMemory(t, authflowtest.Config{Refresh: refresh})
-	store := storetest.NewMemory()
+	store := &lossyStore{Backend: storetest.NewMemory()}
 	in := &Integration{
 		Name: "Graph", ClientID: p.ClientID(), ClientSecret: p.ClientSecret,
 		Resolve: func(tokenstore.Org) (Endpoints, error) {
@@ -49,7 +51,7 @@ func TestAConfirmedTokenThatHasExpiredIsRefreshed(t *testing.T) {
 				time.Sleep(6 * 24 * time.Hour)
 				_, err := b.Confirm(t.Context(), acme, "ops")
 				require.NoError(t, err)
-				cred, err := b.Token(t.Context(), acme)
+		cred, err := b.Token(t.Context(), acme)
 				require.NoError(t, err)
 				require.NoError(t, b.Wait(t.Context()))
 				issued, _ := p.Lookup(cred.Header()[len("Bearer "):])
@@ -85,5 +87,91 @@ func TestACandidateWaitsForSevenDays(t *testing.T) {
 		require.ErrorIs(t, err, ErrNotAwaiting, "nobody has looked, and it is late all the same")
 		require.NoError(t, b.Wait(t.Context()))
 		require.Len(t, p.Revocations(), 1)
+	})
+}
+
+// lossyStore saves records, and then says what saved says; while away it does nothing.
+type lossyStore struct {
+	tokenstore.Backend
+	away  atomic.Bool
+	saved func(rec *tokenstore.Record) error // nil: the truth
+}
+
+func (s *lossyStore) Get(ctx context.Context, slot tokenstore.Slot) (*tokenstore.Record, error) {
+	if s.away.Load() {
+		return nil, tokenstore.ErrUnavailable
+	}
+	return s.Backend.Get(ctx, slot)
+}
+
+func (s *lossyStore) Save(ctx context.Context, slot tokenstore.Slot, rec *tokenstore.Record, prev tokenstore.Version) error {
+	if s.away.Load() {
+		return tokenstore.ErrUnavailable
+	}
+	if err := s.Backend.Save(ctx, slot, rec, prev); err != nil || s.saved == nil {
+		return err
+	}
+	return s.saved(rec)
+}
+
+// A confirmation that the store did not take can be given again.
+func TestAConfirmationDuringAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, store, p := bubble(t, authflowtest.OneTime)
+		store.away.Store(true)
+		_, err := b.Confirm(t.Context(), acme, "ops")
+		require.ErrorIs(t, err, ErrStore)
+		store.away.Store(false)
+		con, err := b.Connection(t.Context(), acme)
+		require.NoError(t, err)
+		require.NotNil(t, con.Awaiting)
+		_, err = b.Confirm(t.Context(), acme, "ops")
+		require.NoError(t, err)
+		require.Empty(t, p.Revocations())
+	})
+}
+
+// Nobody learns whether the confirmation was stored: it was, so nothing may revoke it.
+func TestAConfirmationWhoseAnswerIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, store, p := bubble(t, authflowtest.OneTime)
+		store.saved = func(*tokenstore.Record) error { store.away.Store(true); return tokenstore.ErrUnavailable }
+		_, err := b.Confirm(t.Context(), acme, "ops")
+		require.ErrorIs(t, err, ErrStore)
+		require.NoError(t, b.Reject(t.Context(), acme, "ops"), "what the connection has is not known either")
+		store.saved = nil
+		store.away.Store(false)
+		con, err := b.Connection(t.Context(), acme) // which learns that the store is back
+		require.NoError(t, err)
+		require.Nil(t, con.Awaiting, "it is the connection")
+		time.Sleep(6 * time.Second) // a change by who knows whom is felt within five
+		cred, err := b.Token(t.Context(), acme)
+		require.NoError(t, err)
+		issued, _ := p.Lookup(cred.Header()[len("Bearer "):])
+		require.Equal(t, "mallory", issued.User)
+		require.NoError(t, b.Wait(t.Context()))
+		require.Empty(t, p.Revocations())
+	})
+}
+
+// The answer to the write was lost, and another replica has refreshed the grant since: the second attempt stored the spent token
+// over the fresh one.
+func TestAGrantWhoseAnswerIsLostIsNotStoredOverItsRefresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, store, _ := bubble(t, authflowtest.OneTime)
+		store.saved = func(rec *tokenstore.Record) error {
+			fresh := *rec
+			fresh.Generation, fresh.Write, fresh.Token.Access = 2, "another replica's", "CANARY-fresh"
+			if err := store.Backend.Save(t.Context(), acme, &fresh, rec.Version()); err != nil {
+				return err
+			}
+			return tokenstore.ErrUnavailable
+		}
+		_, err := b.Confirm(t.Context(), acme, "ops")
+		require.NoError(t, err)
+		rec, err := store.Backend.Get(t.Context(), acme)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, rec.Generation)
+		require.Equal(t, "CANARY-fresh", rec.Token.Access)
 	})
 }

@@ -126,3 +126,19 @@ func TestAccountTellsAccountsApart(t *testing.T) {
 		require.Empty(t, account(body), body)
 	}
 }
+
+// Members that only name an account are no reason to lose a token: two of them name none.
+func TestAnAccountThatIsNamedTwiceIsUnknown(t *testing.T) {
+	for body, known := range map[string]bool{
+		`{"access_token":"x","team":{"id":"T1"}}`:                           true,
+		`{"access_token":"x","team":{"id":"T1"},"team":{"id":"T2"}}`:        false,
+		`{"access_token":"x","team":{"id":"T1"},"Team":{"id":"T2"}}`:        true,
+		`{"access_token":"x","id":"https://s/id/00Dx0000000BV7z/0"}`:        false,
+		`{"access_token":"x","team":["T1"],"enterprise":7,"id":{"id":"7"}}`: false,
+	} {
+		m, err := normalise([]byte(body), true)
+		require.NoError(t, err, body)
+		require.Equal(t, "x", m.access)
+		require.Equal(t, known, m.account != "", body)
+	}
+}
