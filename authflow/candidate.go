@@ -23,6 +23,7 @@ var ErrNotAwaiting = errors.New("no consent awaits confirmation")
 // Awaiting says that somebody has consented under another account than the connection's. The old grant serves until an operator
 // confirms the new one.
 type Awaiting struct {
+	ID    string // names this consent, and opens nothing: who decides says which one he has seen
 	Since time.Time
 	By    string // who made the connect link
 }
@@ -61,6 +62,9 @@ func (c candidate) record(now time.Time) *tokenstore.Record {
 		Connected: now.Round(0), ConnectedBy: c.By, Refreshed: c.Received,
 	}
 }
+
+// id is the candidate's for people and forms.
+func (c candidate) id() string { return digest("candidate", string(c.Grant)) }
 
 // awaits tells whether the candidate is for the grant that the connection has.
 func (c candidate) awaits(grant tokenstore.GrantID, now time.Time) bool {
@@ -102,10 +106,11 @@ func (b *Broker) await(ctx context.Context, m *managed, slot tokenstore.Slot, re
 	})
 }
 
-// Confirm makes the grant that waits for an operator's word the connection's. Exactly one of several calls at once does. It
-// returns ErrNotAwaiting where none waits, or where the connection has changed since: what waited is discarded then.
-func (b *Broker) Confirm(ctx context.Context, slot tokenstore.Slot, by string) (Connection, error) {
-	m, waiting, err := b.decide(ctx, slot)
+// Confirm makes the grant that waits for an operator's word the connection's; id is that of the Awaiting that he has seen, or
+// empty for whichever waits. Exactly one of several calls at once does. It returns ErrNotAwaiting where none waits or another has
+// taken its place, or where the connection has changed since: what waited is discarded then.
+func (b *Broker) Confirm(ctx context.Context, slot tokenstore.Slot, id, by string) (Connection, error) {
+	m, waiting, err := b.decide(ctx, slot, id)
 	if err != nil {
 		return Connection{}, err
 	}
@@ -139,9 +144,9 @@ func (b *Broker) Confirm(ctx context.Context, slot tokenstore.Slot, by string) (
 }
 
 // Reject discards the grant that waits for an operator's word, and revokes it at the provider where there is a revocation
-// endpoint. It returns ErrNotAwaiting where none waits.
-func (b *Broker) Reject(ctx context.Context, slot tokenstore.Slot, by string) error {
-	m, waiting, err := b.decide(ctx, slot)
+// endpoint; id is as in Confirm. It returns ErrNotAwaiting where none waits or another has taken its place.
+func (b *Broker) Reject(ctx context.Context, slot tokenstore.Slot, id, by string) error {
+	m, waiting, err := b.decide(ctx, slot, id)
 	if err != nil {
 		return err
 	}
@@ -164,8 +169,8 @@ func (b *Broker) keep(ctx context.Context, slot tokenstore.Slot, waiting candida
 	return shelve(ctx, b.store, candidateID(slot), waiting, max(time.Until(waiting.Expires), 0)+candidateKept-candidateLife)
 }
 
-// decide takes the connection's candidate: its fate is the caller's alone.
-func (b *Broker) decide(ctx context.Context, slot tokenstore.Slot) (*managed, candidate, error) {
+// decide takes the connection's candidate, if it is the one of that id: its fate is the caller's alone.
+func (b *Broker) decide(ctx context.Context, slot tokenstore.Slot, id string) (*managed, candidate, error) {
 	m := b.managed(slot.Integration)
 	if m == nil {
 		return nil, candidate{}, &Error{Reason: ErrUnknownIntegration, Slot: slot}
@@ -176,6 +181,9 @@ func (b *Broker) decide(ctx context.Context, slot tokenstore.Slot) (*managed, ca
 		return nil, candidate{}, &Error{Reason: ErrNotAwaiting, Slot: slot}
 	case err != nil:
 		return nil, candidate{}, b.readError(slot, err)
+	case id != "" && id != waiting.id():
+		_ = b.keep(context.WithoutCancel(ctx), slot, waiting) // or it has to be given again
+		return nil, candidate{}, &Error{Reason: ErrNotAwaiting, Slot: slot, Detail: "Another consent has come meanwhile: look at it before you decide."}
 	}
 	return m, waiting, nil
 }
@@ -228,5 +236,5 @@ func awaitingOf(raw []byte, grant tokenstore.GrantID, now time.Time) (waits *Awa
 	if !c.awaits(grant, now) {
 		return nil, !now.Before(c.Expires)
 	}
-	return &Awaiting{c.Since, c.By}, false
+	return &Awaiting{c.id(), c.Since, c.By}, false
 }

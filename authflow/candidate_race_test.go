@@ -14,8 +14,9 @@ import (
 // revoked.
 func TestAConfirmationHappensOnce(t *testing.T) {
 	ctx := t.Context()
-	confirm := func(b *Broker) error { _, err := b.Confirm(ctx, acme, "ops"); return err }
-	reject := func(b *Broker) error { return b.Reject(ctx, acme, "ops") }
+	seen := ""
+	confirm := func(b *Broker) error { _, err := b.Confirm(ctx, acme, seen, "ops"); return err }
+	reject := func(b *Broker) error { return b.Reject(ctx, acme, seen, "ops") }
 	disconnect := func(b *Broker) error { return b.Disconnect(ctx, acme, "ops") }
 	for storeName, stores := range map[string]func(*testing.T) [2]tokenstore.Backend{"Redis": twoRedis, "file": oneFile} {
 		for name, other := range map[string]func(*Broker) error{"confirm": confirm, "reject": reject, "disconnect": disconnect, "reconnect": nil} {
@@ -23,6 +24,7 @@ func TestAConfirmationHappensOnce(t *testing.T) {
 				both := stores(t)
 				e, user := pendingAccounts(t, consentSetup{store: &faultyStore{Backend: both[0]}})
 				second := e.newBroker(both[1])
+				seen = e.waits().ID
 				var callback string
 				b := e.newBrowser()
 				if other == nil {

@@ -101,7 +101,7 @@ func TestAnotherAccountWaitsForAnOperator(t *testing.T) {
 	require.NoError(t, err)
 	require.NotNil(t, list[1].Awaiting)
 
-	con, err := e.broker.Confirm(t.Context(), acme, "ops")
+	con, err := e.broker.Confirm(t.Context(), acme, "", "ops")
 	require.NoError(t, err)
 	require.Nil(t, con.Awaiting)
 	require.Equal(t, Active, con.Status)
@@ -114,9 +114,9 @@ func TestAnotherAccountWaitsForAnOperator(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, cred.Header(), e.stored(acme).Token.Access)
 
-	_, err = e.broker.Confirm(t.Context(), acme, "ops")
+	_, err = e.broker.Confirm(t.Context(), acme, "", "ops")
 	require.ErrorIs(t, err, ErrNotAwaiting)
-	require.ErrorIs(t, e.broker.Reject(t.Context(), acme, "ops"), ErrNotAwaiting)
+	require.ErrorIs(t, e.broker.Reject(t.Context(), acme, "", "ops"), ErrNotAwaiting)
 	_, alive = e.userOf(e.stored(acme))
 	require.True(t, alive)
 }
@@ -124,14 +124,14 @@ func TestAnotherAccountWaitsForAnOperator(t *testing.T) {
 func TestARejectedAccountIsGivenBack(t *testing.T) {
 	e, _ := pendingAccounts(t, consentSetup{})
 	before := e.stored(acme)
-	require.NoError(t, e.broker.Reject(t.Context(), acme, "ops"))
+	require.NoError(t, e.broker.Reject(t.Context(), acme, "", "ops"))
 	require.Equal(t, 1, e.revoked())
 	require.Nil(t, e.waits())
 	e.requireUnchanged(before)
 	name, alive := e.userOf(e.stored(acme))
 	require.Equal(t, "alice", name)
 	require.True(t, alive)
-	_, err := e.broker.Confirm(t.Context(), acme, "ops")
+	_, err := e.broker.Confirm(t.Context(), acme, "", "ops")
 	require.ErrorIs(t, err, ErrNotAwaiting)
 }
 
@@ -159,7 +159,7 @@ func TestWhatMakesAWaitingConsentVoid(t *testing.T) {
 				require.True(t, alive)
 			}
 			require.Equal(t, want, e.revoked(), "at once, and not when somebody asks")
-			_, err := e.broker.Confirm(t.Context(), acme, "ops")
+			_, err := e.broker.Confirm(t.Context(), acme, "", "ops")
 			require.ErrorIs(t, err, ErrNotAwaiting)
 		})
 	}
@@ -175,14 +175,34 @@ func TestACandidateOfAnEarlierGrantIsNeverStored(t *testing.T) {
 	before := e.stored(acme)
 	require.NoError(t, e.store.Put(t.Context(), candidateID(acme), raw[0], time.Hour))
 	require.Nil(t, e.waits(), "it is not shown either")
-	_, err = e.broker.Confirm(t.Context(), acme, "ops")
+	_, err = e.broker.Confirm(t.Context(), acme, "", "ops")
 	require.ErrorIs(t, err, ErrNotAwaiting)
 	require.ErrorContains(t, err, "has changed since")
 	e.requireUnchanged(before)
 
 	require.NoError(t, e.store.Put(t.Context(), candidateID(acme), raw[0], time.Hour))
-	require.ErrorIs(t, e.broker.Reject(t.Context(), acme, "ops"), ErrNotAwaiting)
+	require.ErrorIs(t, e.broker.Reject(t.Context(), acme, "", "ops"), ErrNotAwaiting)
 	e.requireUnchanged(before)
+}
+
+// Somebody else with the link consented between the operator's look and his word, and was confirmed unseen.
+func TestAnOperatorDecidesAboutWhatHeHasSeen(t *testing.T) {
+	e, user := pendingAccounts(t, consentSetup{})
+	before, seen := e.stored(acme), e.waits()
+	*user = "eve"
+	e.consents()
+	_, err := e.broker.Confirm(t.Context(), acme, seen.ID, "ops")
+	require.ErrorIs(t, err, ErrNotAwaiting)
+	require.ErrorContains(t, err, "Another consent has come meanwhile")
+	require.ErrorIs(t, e.broker.Reject(t.Context(), acme, seen.ID, "ops"), ErrNotAwaiting)
+	e.requireUnchanged(before)
+	now := e.waits()
+	require.NotNil(t, now, "it waits on")
+	require.NotEqual(t, seen.ID, now.ID)
+	_, err = e.broker.Confirm(t.Context(), acme, now.ID, "ops")
+	require.NoError(t, err)
+	name, _ := e.userOf(e.stored(acme))
+	require.Equal(t, "eve", name)
 }
 
 func TestAThirdAccountTakesTheSecondsPlace(t *testing.T) {
@@ -190,7 +210,7 @@ func TestAThirdAccountTakesTheSecondsPlace(t *testing.T) {
 	*user = "bob"
 	e.consents()
 	require.Equal(t, 1, e.revoked(), "mallory's")
-	_, err := e.broker.Confirm(t.Context(), acme, "ops")
+	_, err := e.broker.Confirm(t.Context(), acme, "", "ops")
 	require.NoError(t, err)
 	name, alive := e.userOf(e.stored(acme))
 	require.Equal(t, "bob", name)
@@ -295,11 +315,11 @@ func TestARealmThatIsNoneIsRefused(t *testing.T) {
 func TestADecisionWhileTheShelfIsAway(t *testing.T) {
 	e, _ := pendingAccounts(t, consentSetup{})
 	e.store.failing(unavailable("take candidate:"))
-	_, err := e.broker.Confirm(t.Context(), acme, "ops")
+	_, err := e.broker.Confirm(t.Context(), acme, "", "ops")
 	require.ErrorIs(t, err, ErrStore)
-	require.ErrorIs(t, e.broker.Reject(t.Context(), acme, "ops"), ErrStore)
+	require.ErrorIs(t, e.broker.Reject(t.Context(), acme, "", "ops"), ErrStore)
 	e.store.failing(nil)
-	_, err = e.broker.Confirm(t.Context(), acme, "ops")
+	_, err = e.broker.Confirm(t.Context(), acme, "", "ops")
 	require.NoError(t, err)
 }
 
@@ -326,14 +346,14 @@ func TestAConfirmationUnderAnotherClientIsVoid(t *testing.T) {
 	changed := *e.graph
 	changed.ClientID = "client-2"
 	require.NoError(t, e.broker.SetIntegrations([]*Integration{&changed}))
-	_, err := e.broker.Confirm(t.Context(), acme, "ops")
+	_, err := e.broker.Confirm(t.Context(), acme, "", "ops")
 	require.ErrorIs(t, err, ErrNotAwaiting)
 	require.ErrorContains(t, err, "configuration has changed")
 	e.requireUnchanged(before)
 	require.Zero(t, e.revoked(), "its token is not the other client's to send")
 	for _, slot := range []tokenstore.Slot{{Integration: "Nobody", Org: "acme"}} {
-		_, err := e.broker.Confirm(t.Context(), slot, "ops")
+		_, err := e.broker.Confirm(t.Context(), slot, "", "ops")
 		require.ErrorIs(t, err, ErrUnknownIntegration)
-		require.ErrorIs(t, e.broker.Reject(t.Context(), slot, "ops"), ErrUnknownIntegration)
+		require.ErrorIs(t, e.broker.Reject(t.Context(), slot, "", "ops"), ErrUnknownIntegration)
 	}
 }

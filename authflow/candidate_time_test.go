@@ -49,9 +49,9 @@ func TestAConfirmedTokenThatHasExpiredIsRefreshed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b, _, p := bubble(t, refresh)
 				time.Sleep(6 * 24 * time.Hour)
-				_, err := b.Confirm(t.Context(), acme, "ops")
+				_, err := b.Confirm(t.Context(), acme, "", "ops")
 				require.NoError(t, err)
-		cred, err := b.Token(t.Context(), acme)
+				cred, err := b.Token(t.Context(), acme)
 				require.NoError(t, err)
 				require.NoError(t, b.Wait(t.Context()))
 				issued, _ := p.Lookup(cred.Header()[len("Bearer "):])
@@ -78,12 +78,12 @@ func TestACandidateWaitsForSevenDays(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Nil(t, waits())
 		require.Len(t, p.Revocations(), 1, "whoever looks next gives it back")
-		_, err := b.Confirm(t.Context(), acme, "ops")
+		_, err := b.Confirm(t.Context(), acme, "", "ops")
 		require.ErrorIs(t, err, ErrNotAwaiting)
 
 		b, _, p = bubble(t, authflowtest.Reusable)
 		time.Sleep(7 * 24 * time.Hour)
-		_, err = b.Confirm(t.Context(), acme, "ops")
+		_, err = b.Confirm(t.Context(), acme, "", "ops")
 		require.ErrorIs(t, err, ErrNotAwaiting, "nobody has looked, and it is late all the same")
 		require.NoError(t, b.Wait(t.Context()))
 		require.Len(t, p.Revocations(), 1)
@@ -119,13 +119,13 @@ func TestAConfirmationDuringAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, store, p := bubble(t, authflowtest.OneTime)
 		store.away.Store(true)
-		_, err := b.Confirm(t.Context(), acme, "ops")
+		_, err := b.Confirm(t.Context(), acme, "", "ops")
 		require.ErrorIs(t, err, ErrStore)
 		store.away.Store(false)
 		con, err := b.Connection(t.Context(), acme)
 		require.NoError(t, err)
 		require.NotNil(t, con.Awaiting)
-		_, err = b.Confirm(t.Context(), acme, "ops")
+		_, err = b.Confirm(t.Context(), acme, "", "ops")
 		require.NoError(t, err)
 		require.Empty(t, p.Revocations())
 	})
@@ -136,9 +136,9 @@ func TestAConfirmationWhoseAnswerIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, store, p := bubble(t, authflowtest.OneTime)
 		store.saved = func(*tokenstore.Record) error { store.away.Store(true); return tokenstore.ErrUnavailable }
-		_, err := b.Confirm(t.Context(), acme, "ops")
+		_, err := b.Confirm(t.Context(), acme, "", "ops")
 		require.ErrorIs(t, err, ErrStore)
-		require.NoError(t, b.Reject(t.Context(), acme, "ops"), "what the connection has is not known either")
+		require.NoError(t, b.Reject(t.Context(), acme, "", "ops"), "what the connection has is not known either")
 		store.saved = nil
 		store.away.Store(false)
 		con, err := b.Connection(t.Context(), acme) // which learns that the store is back
@@ -167,7 +167,7 @@ func TestAGrantWhoseAnswerIsLostIsNotStoredOverItsRefresh(t *testing.T) {
 			}
 			return tokenstore.ErrUnavailable
 		}
-		_, err := b.Confirm(t.Context(), acme, "ops")
+		_, err := b.Confirm(t.Context(), acme, "", "ops")
 		require.NoError(t, err)
 		rec, err := store.Backend.Get(t.Context(), acme)
 		require.NoError(t, err)

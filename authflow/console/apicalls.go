@@ -40,6 +40,7 @@ type connectionJSON struct {
 
 // awaitingJSON is a consent by another account, which waits for an operator.
 type awaitingJSON struct {
+	ID    string     `json:"id"`
 	Since *time.Time `json:"since"`
 	By    string     `json:"by"`
 }
@@ -65,7 +66,7 @@ func jsonOf(con authflow.Connection) connectionJSON {
 		ConnectedAt: utc(con.ConnectedAt), ConnectedBy: con.ConnectedBy,
 	}
 	if a := con.Awaiting; a != nil {
-		out.Awaiting = &awaitingJSON{utc(a.Since), a.By}
+		out.Awaiting = &awaitingJSON{a.ID, utc(a.Since), a.By}
 	}
 	if e := con.LastError; e != nil {
 		out.LastError = &errorJSON{Code: e.Code, Text: e.Text, Time: utc(e.Time)}

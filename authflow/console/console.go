@@ -54,8 +54,8 @@ type Links interface {
 
 // Candidates are consents by another account than the connection's, which wait for an operator's word.
 type Candidates interface {
-	Confirm(ctx context.Context, slot tokenstore.Slot, by string) (authflow.Connection, error)
-	Reject(ctx context.Context, slot tokenstore.Slot, by string) error
+	Confirm(ctx context.Context, slot tokenstore.Slot, id, by string) (authflow.Connection, error)
+	Reject(ctx context.Context, slot tokenstore.Slot, id, by string) error
 }
 
 var _ Broker = (*authflow.Broker)(nil)

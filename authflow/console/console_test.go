@@ -40,7 +40,7 @@ type broker struct {
 
 	openLinks []authflow.OpenLink                         // of every connection
 	revoke    func(slot tokenstore.Slot, id string) error // an empty id: all
-	decide    func(slot tokenstore.Slot, by string, confirm bool) error
+	decide    func(slot tokenstore.Slot, id, by string, confirm bool) error
 }
 
 func (b *broker) Integrations() []*authflow.Integration { return b.integrations }
@@ -105,12 +105,12 @@ func (b *broker) RevokeLinks(_ context.Context, slot tokenstore.Slot) (int, erro
 	return len(b.openLinks), b.revoke(slot, "")
 }
 
-func (b *broker) Confirm(_ context.Context, slot tokenstore.Slot, by string) (authflow.Connection, error) {
-	return authflow.Connection{Slot: slot, Status: authflow.Active}, b.decide(slot, by, true)
+func (b *broker) Confirm(_ context.Context, slot tokenstore.Slot, id, by string) (authflow.Connection, error) {
+	return authflow.Connection{Slot: slot, Status: authflow.Active}, b.decide(slot, id, by, true)
 }
 
-func (b *broker) Reject(_ context.Context, slot tokenstore.Slot, by string) error {
-	return b.decide(slot, by, false)
+func (b *broker) Reject(_ context.Context, slot tokenstore.Slot, id, by string) error {
+	return b.decide(slot, id, by, false)
 }
 
 // shelf is a Shelf in memory that forgets nothing by itself.

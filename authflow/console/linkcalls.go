@@ -74,15 +74,21 @@ func (c *console) deleteConnectLinks(r *http.Request, v visit) (any, error) {
 	return nil, c.revokeLinks(r, v, slot)
 }
 
+// decisionJSON names the consent that is decided about: the id of awaiting_confirmation. Without it whichever waits is meant.
+type decisionJSON struct {
+	ID string `json:"id"`
+}
+
 func (c *console) postConfirm(r *http.Request, v visit) (any, error) {
 	_, slot, err := c.slotOf(r, v, r.PathValue("org"))
 	if err != nil {
 		return nil, err
 	}
-	if err := readJSON(r, &struct{}{}); err != nil {
+	var seen decisionJSON
+	if err := readJSON(r, &seen); err != nil {
 		return nil, err
 	}
-	con, err := c.waiting.Confirm(r.Context(), slot, v.operator)
+	con, err := c.waiting.Confirm(r.Context(), slot, seen.ID, v.operator)
 	c.logAction(r.Context(), "account_confirmed", v, slot, err)
 	if err != nil {
 		return nil, err
@@ -95,10 +101,11 @@ func (c *console) postReject(r *http.Request, v visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := readJSON(r, &struct{}{}); err != nil {
+	var seen decisionJSON
+	if err := readJSON(r, &seen); err != nil {
 		return nil, err
 	}
-	err = c.waiting.Reject(r.Context(), slot, v.operator)
+	err = c.waiting.Reject(r.Context(), slot, seen.ID, v.operator)
 	c.logAction(r.Context(), "account_rejected", v, slot, err)
 	if err != nil {
 		return nil, err

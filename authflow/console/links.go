@@ -153,7 +153,7 @@ func (c *console) confirm(w http.ResponseWriter, r *http.Request, v visit) {
 	if !ok {
 		return
 	}
-	_, err := c.waiting.Confirm(r.Context(), slot, v.operator)
+	_, err := c.waiting.Confirm(r.Context(), slot, r.PostForm.Get("consent"), v.operator)
 	c.logAction(r.Context(), "account_confirmed", v, slot, err)
 	c.decided(w, r, slot, "confirmed", err)
 }
@@ -164,7 +164,7 @@ func (c *console) reject(w http.ResponseWriter, r *http.Request, v visit) {
 	if !ok {
 		return
 	}
-	err := c.waiting.Reject(r.Context(), slot, v.operator)
+	err := c.waiting.Reject(r.Context(), slot, r.PostForm.Get("consent"), v.operator)
 	c.logAction(r.Context(), "account_rejected", v, slot, err)
 	c.decided(w, r, slot, "rejected", err)
 }

@@ -129,18 +129,19 @@ func TestAnotherAccountIsConfirmedOrRejected(t *testing.T) {
 	s := newSite(t).signIn()
 	require.NotContains(t, s.get("/integrations").Body.String(), "Confirm")
 	s.broker.connections[1].Status = authflow.Active
-	s.broker.connections[1].Awaiting = &authflow.Awaiting{Since: time.Now().Add(-5 * time.Minute), By: "<b>eve</b>"}
+	s.broker.connections[1].Awaiting = &authflow.Awaiting{ID: "seen", Since: time.Now().Add(-5 * time.Minute), By: "<b>eve</b>"}
 	var decided []bool
-	s.broker.decide = func(slot tokenstore.Slot, by string, confirm bool) error {
+	s.broker.decide = func(slot tokenstore.Slot, id, by string, confirm bool) error {
 		require.Equal(t, acmeSlot, slot)
 		require.Equal(t, "ops", by)
+		require.Equal(t, "seen", id)
 		decided = append(decided, confirm)
 		return nil
 	}
 	page := s.get("/integrations?show=attention").Body.String()
 	for _, want := range []string{
 		"<strong>Another account</strong> consented", "5 minutes ago", "by a link of &lt;b&gt;eve&lt;/b&gt;",
-		`action="/integrations/Microsoft_Graph/confirm"`, `aria-label="Confirm acme"`,
+		`action="/integrations/Microsoft_Graph/confirm"`, `name="consent" value="seen"`, `aria-label="Confirm acme"`,
 		`formaction="/integrations/Microsoft_Graph/reject" aria-label="Reject acme"`,
 		"<strong>2</strong> active", "<strong>3</strong> need attention", // acme is both
 	} {
@@ -149,12 +150,12 @@ func TestAnotherAccountIsConfirmedOrRejected(t *testing.T) {
 	for action, notice := range map[string]string{
 		"confirm": "is connected with the other account now.", "reject": "goes on with the account that it had.",
 	} {
-		w := s.post("/integrations/Microsoft_Graph/"+action, "org", "acme", "view", "q=ac")
+		w := s.post("/integrations/Microsoft_Graph/"+action, "org", "acme", "view", "q=ac", "consent", "seen")
 		require.Equal(t, http.StatusSeeOther, w.Code)
 		require.Contains(t, s.get(w.Header().Get("Location")).Body.String(), notice)
 		require.Contains(t, s.log.String(), `"action":"account_`+action+`ed","operator":"ops","integration":"Microsoft_Graph","org":"acme","outcome":"ok"`)
 	}
-	s.broker.decide = func(tokenstore.Slot, string, bool) error {
+	s.broker.decide = func(tokenstore.Slot, string, string, bool) error {
 		return &authflow.Error{Reason: authflow.ErrNotAwaiting, Detail: "The connection has changed since: the consent was discarded."}
 	}
 	for _, action := range []string{"confirm", "reject"} {
@@ -168,14 +169,15 @@ func TestAnotherAccountIsConfirmedOrRejected(t *testing.T) {
 func TestAPIConfirmsAndRejects(t *testing.T) {
 	s := newSite(t)
 	at := time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
-	s.broker.connections[1].Awaiting = &authflow.Awaiting{Since: at, By: "ops"}
+	s.broker.connections[1].Awaiting = &authflow.Awaiting{ID: "seen", Since: at, By: "ops"}
 	require.Contains(t, s.call(operatorToken, http.MethodGet, acme, "").Body.String(),
-		`"awaiting_confirmation":{"since":"2026-11-20T10:00:00Z","by":"ops"}}`)
+		`"awaiting_confirmation":{"id":"seen","since":"2026-11-20T10:00:00Z","by":"ops"}}`)
+	var ids []string
 	var decided []bool
-	s.broker.decide = func(slot tokenstore.Slot, by string, confirm bool) error {
+	s.broker.decide = func(slot tokenstore.Slot, id, by string, confirm bool) error {
 		require.Equal(t, acmeSlot, slot)
 		require.Equal(t, "other", by)
-		decided = append(decided, confirm)
+		ids, decided = append(ids, id), append(decided, confirm)
 		return nil
 	}
 	for _, action := range []string{"confirm", "reject"} {
@@ -187,7 +189,11 @@ func TestAPIConfirmsAndRejects(t *testing.T) {
 		requireProblem(t, s.call(otherToken, http.MethodPost, "/integrations/Nowhere/connections/acme/"+action, ""), http.StatusNotFound, "not_found")
 	}
 	require.Equal(t, []bool{true, false}, decided)
-	s.broker.decide = func(tokenstore.Slot, string, bool) error { return &authflow.Error{Reason: authflow.ErrNotAwaiting} }
+	s.call(otherToken, http.MethodPost, acme+"/reject", `{"id":"seen"}`)
+	require.Equal(t, []string{"", "", "seen"}, ids)
+	s.broker.decide = func(tokenstore.Slot, string, string, bool) error {
+		return &authflow.Error{Reason: authflow.ErrNotAwaiting}
+	}
 	requireProblem(t, s.call(otherToken, http.MethodPost, acme+"/confirm", ""), http.StatusNotFound, "not_found")
 	requireProblem(t, s.call(otherToken, http.MethodPost, acme+"/reject", ""), http.StatusNotFound, "not_found")
 }

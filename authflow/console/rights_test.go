@@ -101,7 +101,7 @@ func newMatrixSite(t *testing.T) (*site, *[]string) {
 		done = append(done, "revoke "+slot.Integration)
 		return nil
 	}
-	s.broker.decide = func(slot tokenstore.Slot, _ string, _ bool) error {
+	s.broker.decide = func(slot tokenstore.Slot, _, _ string, _ bool) error {
 		done = append(done, "decide "+slot.Integration)
 		return nil
 	}
