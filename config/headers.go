@@ -25,10 +25,39 @@ func (in *Integration) readParams(o *object) {
 	if in.Audience != "" {
 		authorization, token = append(authorization, "audience"), append(token, "audience")
 	}
-	in.AuthorizationParams = readMap(o.at("authorization_params"), unreserved(authorization), templated)
+	in.AuthorizationParams = readMap(o.at("authorization_params"), queryMode(unreserved(authorization)), templated)
 	in.TokenParams = readMap(o.at("token_params"), unreserved(token), templated)
 	checkQuery(o.at("authorization_url"), in.AuthorizationURL, authorization, in.AuthorizationParams)
 	checkQuery(o.at("token_url"), in.TokenURL, token, in.TokenParams)
+	checkMode(o.at("authorization_url"), in.AuthorizationURL)
+}
+
+const badMode = "asks for another response_mode than query: bifrost takes the provider's answer from the callback's query, remove it"
+
+// queryMode refuses a response_mode by which no consent could ever end: with form_post browsers leave our cookie at home, and a
+// fragment reaches no server. It leaves the rest to allowed.
+func queryMode(allowed func(node, string) bool) func(node, string) bool {
+	return func(at node, name string) bool {
+		if value, _ := at.text(); isMode(name) && value != "query" {
+			at.problem(badMode)
+			return false
+		}
+		return allowed(at, name)
+	}
+}
+
+func isMode(name string) bool { return strings.ToLower(strings.TrimSpace(name)) == "response_mode" }
+
+// checkMode does the same for a URL's query.
+func checkMode(at node, address string) {
+	_, query, _ := strings.Cut(sample(address), "?")
+	values, _ := url.ParseQuery(query) // escapes were checked before
+	for name, v := range values {
+		if isMode(name) && v[0] != "query" {
+			at.problem(badMode)
+			return
+		}
+	}
 }
 
 func unreserved(reserved []string) func(node, string) bool {
