@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"time"
 
@@ -37,7 +38,12 @@ func (b *Broker) Handler() http.Handler {
 	mux.HandleFunc("/oauth/callback/{integration}", c.callback)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { unknownPage.write(w) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		Page{}.protect(w.Header()) // the mux's own redirects too: no answer of this listener is ever stored
+		Page{}.protect(w.Header()) // the mux's own answers too: none of this listener is ever stored
+		if r.URL.Path != path.Clean(r.URL.Path) {
+			// The mux would redirect, with code and state, to where the public path's prefix is missing.
+			unknownPage.write(w)
+			return
+		}
 		mux.ServeHTTP(w, r)
 	})
 }

@@ -59,7 +59,7 @@ func TestConnectRefuses(t *testing.T) {
 	}{
 		"an unknown integration":           {e.public + "/oauth/connect/Nobody?ticket=x", http.StatusNotFound},
 		"an unknown path":                  {e.public + "/oauth/elsewhere", http.StatusNotFound},
-		"a path that the mux would clean":  {e.public + "/oauth//connect/Graph", http.StatusTemporaryRedirect},
+		"a path that the mux would clean":  {e.public + "/oauth//connect/Graph", http.StatusNotFound},
 		"no ticket":                        {e.public + "/oauth/connect/Graph", http.StatusForbidden},
 		"a made-up ticket":                 {e.public + "/oauth/connect/Graph?ticket=" + newSecret(), http.StatusForbidden},
 		"an expired ticket":                {soon.URL, http.StatusForbidden},
