@@ -81,7 +81,7 @@ func astray(target string) url.Values {
 		"accounts-server": {target}, "token_url": {target}, "token_endpoint": {target}, "location": {host}, "domain": {host},
 		"api_domain": {target}, "instance_url": {target}, "shop": {host}, "server": {target}, "client_secret": {"CANARY-planted"},
 		"redirect_uri": {target}, "grant_type": {"refresh_token"}, "code_verifier": {strings.Repeat("v", 43)}, "client_id": {"client-9"},
-		"realmId": {"CANARY/../../realm"}, "tenant": {"CANARY-tenant"}, "entity_id": {"CANARY.evil.example"}, "vars.region": {"CANARY"},
+		"realm_id": {"CANARY/../../realm"}, "tenant": {"CANARY-tenant"}, "entity_id": {"CANARY.evil.example"}, "vars.region": {"CANARY"},
 		"scope": {"CANARY-everything"}, "org": {"mallory"}, "id_token": {"CANARY"}, "access_token": {"CANARY"}, "refresh_token": {"CANARY"},
 	}
 }
@@ -158,8 +158,8 @@ func TestC8TheTokenAnswerNamesNoUpstream(t *testing.T) {
 	require.Empty(t, g.hostile.Sightings())
 }
 
-// What a tenant could choose in the browser (QuickBooks' realmId, a tenant's name, the values of placeholders) changes neither
-// where the browser is sent nor what is exchanged or stored.
+// What a tenant could choose in the browser (a tenant's name, the values of placeholders) changes neither where the browser is sent
+// nor what is exchanged or stored. The one such name that we read, QuickBooks' realmId, has its pattern, and tells accounts apart.
 func TestC9TheBrowserChoosesNoTenant(t *testing.T) {
 	g := newGround(t, consentSetup{change: func(in *Integration) {
 		resolve := in.Resolve
@@ -191,8 +191,13 @@ func TestC9TheBrowserChoosesNoTenant(t *testing.T) {
 	}
 	require.NotContains(t, b.get(link+"&"+astray("https://evil.example/").Encode()).body, "CANARY")
 
-	before := g.posts()
 	callback := g.consent(b, link)
+	untouched := g.state()
+	for _, realm := range []string{"CANARY", "1/../2", "1 2", "-1", "0x1", strings.Repeat("1", 21), "１２", "1\n2", "1&realmId=2", "${CANARY}"} {
+		g.refused(b, callback+"&realmId="+strings.ReplaceAll(url.QueryEscape(realm), "%26realmId%3D", "&realmId="), http.StatusBadRequest, "This answer cannot be used")
+	}
+	g.requireUntouched(untouched)
+	before := g.posts()
 	sent := b.get(callback + "&" + astray("https://evil.example/").Encode())
 	require.Equal(t, http.StatusSeeOther, sent.status)
 	g.requireExchange(g.provider.Posts()[before], mustParse(t, callback).Query().Get("code"))

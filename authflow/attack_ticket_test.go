@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,6 +108,28 @@ func TestC20TheStoreFillsForNobody(t *testing.T) {
 	g.requireUntouched(before)
 	require.Equal(t, inMemory, g.inMemory(), "no connection is kept in memory for a stranger")
 	require.Equal(t, http.StatusSeeOther, b.get(callback).status)
+
+	// A ticket's holder who keeps no cookies, at three replicas at once, is bounded too, and everybody else is not.
+	greedy := mustParse(t, g.linkFor(globex))
+	others := len(g.dump("s"))
+	var all sync.WaitGroup
+	for range 10 {
+		holder := g.newBrowser()
+		holder.client.Jar = nil
+		all.Go(func() {
+			for range 10 {
+				resp, err := holder.client.PostForm(greedy.String(), nil)
+				if err == nil {
+					_ = resp.Body.Close()
+				}
+			}
+		})
+	}
+	all.Wait()
+	require.LessOrEqual(t, len(g.dump("s"))-others, maxPerLink+2, "its consents, the list of them, and the mark that one is running")
+	over := g.newBrowser().do(http.MethodPost, greedy.String(), nil)
+	g.requireRefusal(over, greedy.String(), http.StatusTooManyRequests, "followed too often at once")
+	g.connectWith(g.linkFor(acme))
 }
 
 // inMemory counts what the replicas keep.
