@@ -79,9 +79,7 @@ func TestC13NoStepLeadsElsewhere(t *testing.T) {
 		"//evil.test/%2e%2e", "/./\\evil.test", "/oauth/connect/..%2f..%2f%2fevil.test",
 	} {
 		answer := g.raw("GET " + path + " HTTP/1.1")
-		require.Regexp(t, `^HTTP/1\.[01] (307|301|400|404) `, answer, path)
-		if _, to, found := strings.Cut(answer, "\r\nLocation: "); found {
-			require.Regexp(t, `^/[^/\\]`, to, "a path of ours: %s", path)
-		}
+		require.Regexp(t, `^HTTP/1\.[01] (400|404) `, answer, path)
+		require.NotContains(t, answer, "\r\nLocation: ", path)
 	}
 }

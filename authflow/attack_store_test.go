@@ -3,6 +3,7 @@ package authflow
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"maps"
 	"net/http"
@@ -24,25 +25,11 @@ func TestC18WhatIsSealedCannotBeForged(t *testing.T) {
 	set := func(key, value string) {
 		require.NoError(t, g.redis.Set(t.Context(), key, value, 10*time.Minute).Err())
 	}
-	// added runs do and returns the one key of the shelf that appears and is not ignored.
-	added := func(do func(), of func(value string) bool) string {
-		before := g.dump("s")
-		do()
-		for key, value := range g.dump("s") {
-			if _, old := before[key]; !old && of(value) {
-				return key
-			}
-		}
-		t.Fatal("nothing was shelved")
-		return ""
-	}
-	long := func(value string) bool { return len(value) > 200 } // a consent or a ticket, and no pending mark
 	attacker, victim := g.newBrowser(), g.newBrowser()
-	var ownLink, link, own, callback string
-	ownTicket := added(func() { ownLink = g.linkFor(mallory) }, func(string) bool { return true })
-	ticketKey := added(func() { link = g.linkFor(acme) }, func(string) bool { return true })
-	ownConsent := added(func() { own = g.consent(attacker, ownLink) }, long)
-	consentKey := added(func() { callback = g.consent(victim, link) }, long)
+	ownLink, link := g.linkFor(mallory), g.linkFor(acme)
+	own, callback := g.consent(attacker, ownLink), g.consent(victim, link)
+	ownTicket, ticketKey := g.shelfKey(ticketID(parameter(t, ownLink, "ticket"))), g.shelfKey(ticketID(parameter(t, link, "ticket")))
+	ownConsent, consentKey := g.shelfKey(consentID(parameter(t, own, "state"))), g.shelfKey(consentID(parameter(t, callback, "state")))
 	before := g.state()
 
 	sealed := before.shelf[consentKey]
@@ -81,6 +68,24 @@ func TestC18WhatIsSealedCannotBeForged(t *testing.T) {
 
 	set(consentKey, sealed)
 	require.Equal(t, http.StatusSeeOther, victim.get(callback).status, "the original is as good as ever")
+}
+
+// shelfKey returns the key in Redis of what the shelf keeps under id.
+func (g *ground) shelfKey(id string) string {
+	g.t.Helper()
+	sum := sha256.Sum256([]byte(id))
+	for key := range g.dump("s") {
+		if strings.HasSuffix(key, base64.RawURLEncoding.EncodeToString(sum[:])) {
+			return key
+		}
+	}
+	g.t.Fatal("it is not on the shelf")
+	return ""
+}
+
+func parameter(t *testing.T, raw, name string) string {
+	t.Helper()
+	return mustParse(t, raw).Query().Get(name)
 }
 
 // Each step at another replica, with a key rotation rolling through them meanwhile: contract 3.6 keeps consents on the Shelf, where
