@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bifrost-proxy/bifrost/authflow/authflowtest"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
 	"github.com/bifrost-proxy/bifrost/tokenstore/storetest"
 )
 
@@ -28,6 +29,7 @@ type told struct{ Action, Actor, Integration, Org, Outcome, Detail string }
 // auditLine is a line as it stands in the file. There are no other members.
 type auditLine struct {
 	told
+	Link      string
 	Time      time.Time
 	RequestID string `json:"request_id"`
 	Address   string
@@ -72,14 +74,14 @@ func newAuditDay(t *testing.T, server *storetest.RedisServer, replicas int) *aud
 	t.Helper()
 	d := &auditDay{canaries: canaries{secrets: map[string]string{}, places: map[string]string{}}}
 	var idp *authflowtest.Provider
-	idp = newProvider(t, authflowtest.Config{Refresh: authflowtest.OneTime, Consent: func(w http.ResponseWriter, r *http.Request) (string, bool) {
+	idp = newProvider(t, authflowtest.Config{Refresh: authflowtest.OneTime, IDToken: true, Consent: func(w http.ResponseWriter, r *http.Request) (string, bool) {
 		if d.deny {
 			idp.Deny(w, r, "access_denied")
 		}
 		return r.Header.Get(orgOfBrowser), !d.deny
 	}})
 	s := newSite(t, idp)
-	s.env["VIEWER"] = viewerToken
+	s.env["VIEWER"], s.env["NEXT"] = viewerToken, tokenstore.NewKey()
 	s.replace("token: {env: OPERATOR}}\n", "token: {env: OPERATOR}}\n    - {name: visitor, token: {env: VIEWER}, role: viewer}\n")
 	s.yaml += "audit: {file: " + s.dir + "/audit.log}\n"
 	if server != nil {
@@ -177,6 +179,7 @@ func (d *auditDay) link(org string) string {
 func (d *auditDay) spend() {
 	d.signIns()
 	d.connects()
+	d.others()
 	d.upkeep()
 	d.strangers()
 	d.reloads()
@@ -222,6 +225,25 @@ func (d *auditDay) connects() {
 	d.compare()
 }
 
+// others consent to a connection that is another account's, and an operator decides; links are taken back.
+func (d *auditDay) others() {
+	for action, word := range map[string]string{"account_rejected": "/reject", "account_confirmed": "/confirm"} {
+		require.Equal(d.t, http.StatusOK, d.walk(d.link("globex"), "CANARY-user-"+word[1:]).Status)
+		require.Equal(d.t, http.StatusOK, d.turn().api(http.MethodPost, connectionPath("globex")+word, "").Status)
+		d.expect(atGraph("account_pending", "globex", "ok"), atGraph(action, "globex", "ok"))
+	}
+	d.link("initech")
+	d.link("initech")
+	var open struct{ Links []struct{ ID string } }
+	require.NoError(d.t, json.Unmarshal([]byte(d.turn().api(http.MethodGet, connectionPath("initech")+"/connect-links", "").Body), &open))
+	require.NotEmpty(d.t, open.Links)
+	for _, path := range []string{"/connect-links/" + open.Links[0].ID, "/connect-links"} {
+		require.Equal(d.t, http.StatusNoContent, d.turn().api(http.MethodDelete, connectionPath("initech")+path, "").Status)
+		d.expect(atGraph("link_revoked", "initech", "ok"))
+	}
+	d.compare()
+}
+
 func (d *auditDay) upkeep() {
 	require.Equal(d.t, http.StatusSeeOther, d.screen(http.MethodPost, "/graph/refresh", url.Values{"org": {"acme"}}).Status)
 	d.expect(atGraph("refresh", "acme", "ok"))
@@ -261,23 +283,22 @@ func (d *auditDay) reloads() {
 	file := filepath.Join(d.site.dir, "bifrost-1.yaml")
 	text, err := os.ReadFile(file)
 	require.NoError(d.t, err)
+	changed, done := told{Action: "keys_changed", Actor: "bifrost", Outcome: "ok"}, told{Action: "reload", Actor: "bifrost", Outcome: "ok"}
 	for _, step := range []struct {
-		add  string
-		want told
+		text string
+		want []told
 	}{
-		{"log: {level: debug}\n", told{Action: "reload", Actor: "bifrost", Outcome: "ok"}},
-		{"CANARY: x\n", told{Action: "reload_failed", Actor: "bifrost", Outcome: "refused"}},
+		{string(text) + "log: {level: debug}\n", []told{done}},
+		{strings.Replace(string(text), "{id: k1, env: KEY}", "{id: k1, env: KEY}\n  - {id: k2, env: NEXT}", 1), []told{changed, done}},
+		{string(text) + "CANARY: x\n", []told{{Action: "reload_failed", Actor: "bifrost", Outcome: "refused"}}},
+		{string(text), []told{changed, done}},
 	} {
-		require.NoError(d.t, os.WriteFile(file+".new", append(text, step.add...), 0o600))
+		require.NoError(d.t, os.WriteFile(file+".new", []byte(step.text), 0o600))
 		require.NoError(d.t, os.Rename(file+".new", file))
-		d.expect(step.want)
+		d.expect(step.want...)
 		require.Eventually(d.t, func() bool { return len(d.lines()) >= len(d.want) }, patience, pollTime)
+		d.compare()
 	}
-	d.compare()
-	require.NoError(d.t, os.WriteFile(file, text, 0o600))
-	d.expect(told{Action: "reload", Actor: "bifrost", Outcome: "ok"})
-	require.Eventually(d.t, func() bool { return len(d.lines()) >= len(d.want) }, patience, pollTime)
-	d.compare()
 }
 
 // history is what was told of acme, newest first, whichever replica is asked, and on the page too.
@@ -361,8 +382,12 @@ func (d *auditDay) compare() {
 		require.WithinDuration(d.t, time.Now(), line.Time, 10*time.Minute)
 		person := line.Actor != "bifrost"
 		require.Equal(d.t, person, line.Address == "127.0.0.1", "%v", line)
-		if person && !strings.HasPrefix(line.Action, "con") && line.Action != "reconnect" {
+		consent := strings.HasPrefix(line.Action, "con") || line.Action == "reconnect" || line.Action == "account_pending"
+		if person && !consent {
 			require.NotEmpty(d.t, line.RequestID, "%v", line)
+		}
+		if consent && line.Action != "connect_refused" || line.Action == "link_made" {
+			require.NotEmpty(d.t, line.Link, "%v", line)
 		}
 	}
 	require.Equal(d.t, d.want, got)
