@@ -56,3 +56,22 @@ func TestTheReadmesCallWorks(t *testing.T) {
 	require.Equal(t, http.StatusOK, status, body)
 	require.Contains(t, body, `"user":"acme"`)
 }
+
+// TestTheReadmesCallersAreAccepted puts the README's example of callers into its first configuration.
+func TestTheReadmesCallersAreAccepted(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	require.Len(t, blocks, 2)
+	callers := regexp.MustCompile("(?m)^callers:\n(  .*\n)+")
+	require.True(t, callers.MatchString(blocks[0][1]))
+	s := newSetup(t, authflowtest.New(t, authflowtest.Config{}), func(s *setup, _ string) string {
+		key := s.dir + "/workflows-key"
+		require.NoError(t, os.WriteFile(key, []byte(callerKey), 0o600))
+		return callers.ReplaceAllLiteralString(blocks[0][1], strings.Replace(blocks[1][1], "/run/secrets/workflows-key", key, 1))
+	})
+	key, _, _ := s.command(t, "key", "new")
+	s.vars["BIFROST_KEY"], s.vars["GRAPH_CLIENT_SECRET"] = strings.TrimSpace(key), s.vars["SECRET"]
+	stdout, _, code := s.command(t, "check")
+	require.Equal(t, 0, code, stdout)
+}
