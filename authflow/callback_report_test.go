@@ -84,6 +84,13 @@ func TestEveryCallbackIsAnEvent(t *testing.T) {
 	require.Equal(t, event(ActionConnect, OK, ""), e.audited.take(t), "after a disconnect it is new again")
 }
 
+func TestAConsentByAnotherAccountIsAnEvent(t *testing.T) {
+	e, _ := pendingAccounts(t, consentSetup{})
+	events := e.audited.take(t)
+	last := events[len(events)-1]
+	require.Equal(t, Event{Action: ActionAccountPending, Actor: "ops", Link: "a link", Slot: acme, Outcome: OK}, last)
+}
+
 func TestFloodOfRefusedCallbacksDoesNotFillTheAuditLog(t *testing.T) {
 	e := newConsentEnv(t, consentSetup{})
 	b := e.newBrowser()
