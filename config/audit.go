@@ -1,6 +1,10 @@
 package config
 
-import "path/filepath"
+import (
+	"os"
+	"path/filepath"
+	"slices"
+)
 
 // Audit says where the audit log goes: to File, to the process's stdout, or, if it is zero, nowhere.
 type Audit struct {
@@ -24,15 +28,34 @@ func readAudit(n node) Audit {
 	return a
 }
 
-// checkAudit keeps the audit log out of the files of the store, which it would damage.
+// checkAudit keeps the audit log out of the files of the store and of those that are read, which it would damage.
 func checkAudit(root *object, c *Config) {
-	if c.Audit.File == "" || c.Store.File == "" {
+	if c.Audit.File == "" {
 		return
 	}
 	section, _ := root.at("audit").object()
-	for _, suffix := range []string{"", ".id", ".key"} {
-		if filepath.Clean(c.Audit.File) == filepath.Clean(c.Store.File+suffix) {
-			section.at("file").problem("is a file of the store: name another")
+	file := section.at("file")
+	if c.Store.File != "" {
+		for _, suffix := range []string{"", ".id", ".key"} {
+			if samePath(c.Audit.File, c.Store.File+suffix) {
+				file.problem("is a file of the store: name another")
+				return
+			}
 		}
 	}
+	if slices.ContainsFunc(root.files, func(read string) bool { return samePath(c.Audit.File, read) }) {
+		file.problem("is a file that the configuration is read from: name another")
+	}
+}
+
+// samePath tells whether two paths lead to one file, be it there already or not.
+func samePath(a, b string) bool {
+	absolute, err := filepath.Abs(a)
+	other, failed := filepath.Abs(b)
+	if err == nil && failed == nil && absolute == other {
+		return true
+	}
+	there, err := os.Stat(a)
+	same, failed := os.Stat(b)
+	return err == nil && failed == nil && os.SameFile(there, same)
 }
