@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -129,7 +130,7 @@ func parseKeys(body []byte) ([]*publicKey, error) {
 	}
 	list := []*publicKey{}
 	for _, raw := range set.Keys {
-		if k := usableKey(raw); k != nil {
+		if k := usableKey(raw); k != nil && !slices.ContainsFunc(list, k.same) { // once: each is found again at the next read
 			list = append(list, k)
 		}
 	}

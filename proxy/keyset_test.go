@@ -258,6 +258,27 @@ func TestFewRequestsWaitForASlowIssuer(t *testing.T) {
 	}, key)
 }
 
+// A key that an issuer lists twice is one key. What the second of two had verified used to outlive its withdrawal, and a token
+// without a kid was refused.
+func TestAKeyThatIsPublishedTwiceIsOne(t *testing.T) {
+	key, second := newSigningKey(t, "one"), newSigningKey(t, "two")
+	nameless := key
+	nameless.id = ""
+	inBubble(t, func(t *testing.T, rig *jwtRig) {
+		require.True(t, rig.counts(t, rig.issuer.token(t, nameless, nil)))
+		token := rig.issuer.token(t, key, nil)
+		require.True(t, rig.counts(t, token))
+		pass(keysPause)
+		rig.issuer.publish(key, key, second)
+		require.True(t, rig.counts(t, rig.issuer.token(t, second, nil)))
+		require.True(t, rig.counts(t, token))
+		pass(keysPause)
+		rig.issuer.publish(second)
+		require.False(t, rig.counts(t, rig.issuer.token(t, newSigningKey(t, "three"), nil))) // has the keys read
+		require.False(t, rig.counts(t, token))
+	}, key, key)
+}
+
 // Without a kid a token is taken where only one key can have signed it.
 func TestATokenWithoutAKid(t *testing.T) {
 	key, other := newSigningKey(t, "one"), newSigningKey(t, "two")
