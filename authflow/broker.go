@@ -81,19 +81,28 @@ func New(cfg Config) (*Broker, error) {
 // SetIntegrations replaces the integrations. Flights that have begun end with the ones that they began with; no token is lost.
 // On an error the old ones stay.
 func (b *Broker) SetIntegrations(list []*Integration) error {
+	set, err := b.PrepareIntegrations(list)
+	if err == nil {
+		set()
+	}
+	return err
+}
+
+// PrepareIntegrations checks integrations, and returns what puts them in the place of those before, as SetIntegrations does. Until
+// that is called nothing has changed.
+func (b *Broker) PrepareIntegrations(list []*Integration) (set func(), err error) {
 	next := make(map[string]*managed, len(list))
 	for _, given := range list {
 		in := *given
 		if err := in.check(); err != nil {
-			return err
+			return nil, err
 		}
 		if _, double := next[in.Name]; double {
-			return fmt.Errorf("authflow: integration %s is there twice", in.Name)
+			return nil, fmt.Errorf("authflow: integration %s is there twice", in.Name)
 		}
 		next[in.Name] = &managed{&in, b.metrics.of(in.Name)}
 	}
-	b.integrations.Store(&next)
-	return nil
+	return func() { b.integrations.Store(&next) }, nil
 }
 
 // check fills in the defaults and says what is missing.

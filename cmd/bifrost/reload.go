@@ -61,13 +61,14 @@ func (r *reloader) apply(cfg *config.Config, asked bool) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("audit: %w", err), h.proxy.Close())
 	}
-	before := p.config.Load()
-	if err := p.broker.SetIntegrations(integrations(pinned)); err != nil {
+	setIntegrations, err := p.broker.PrepareIntegrations(integrations(pinned))
+	if err != nil {
 		return errors.Join(err, h.proxy.Close())
 	}
-	if err := p.setKeys(pinned); err != nil {
-		return errors.Join(err, p.broker.SetIntegrations(integrations(before)), h.proxy.Close())
+	if err := p.setKeys(pinned); err != nil { // the last that can fail
+		return errors.Join(err, h.proxy.Close())
 	}
+	setIntegrations()
 	p.config.Store(pinned)
 	p.level.Set(logLevel(pinned.Log))
 	p.listeners.proxy.steady.limit.Store(int64(pinned.Proxy.WriteIdle))
