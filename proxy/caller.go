@@ -174,10 +174,10 @@ func (cs *callers) again(c *caller, leaf *x509.Certificate, now time.Time) *call
 	return cs.keys.byDigest(c.digest, now)
 }
 
-// ended reports whether the key, certificate or JWT that named c, as these callers know it, has ended.
+// ended reports whether the key, certificate or JWT that named c, as these callers know it, has ended, or the JWT's key is withdrawn.
 func (cs *callers) ended(c *caller, leaf *x509.Certificate, now time.Time) bool {
 	if c.claims != nil {
-		return c.claims.ended(now)
+		return c.claims.over(now)
 	}
 	if c.certified {
 		return now.After(leaf.NotAfter)

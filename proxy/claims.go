@@ -27,6 +27,8 @@ type claims struct {
 	issuer       JWTIssuer
 	subject      string
 	ends         time.Time               // exp
+	key          *publicKey              // that has signed it
+	keys         *keySet                 // which that is one of
 	bound        bool                    // it has the claim that names orgs
 	orgs         map[tokenstore.Org]bool // that it names, the valid ones alone
 	integrations []string                // that it names; nil: none
@@ -74,6 +76,12 @@ func (i *jwtIssuer) check(all map[string]any, now time.Time) (*claims, error) {
 }
 
 func (c *claims) ended(now time.Time) bool { return !now.Before(c.ends.Add(clockLeeway)) }
+
+// over reports whether a verified token has ended, or its key with it. It has the keys read again where they are due.
+func (c *claims) over(now time.Time) bool {
+	c.keys.renew(now)
+	return c.ended(now) || c.key.gone.Load()
+}
 
 // readRights reads what the claims name that the configuration looks for.
 func (i *jwtIssuer) readRights(c *claims, all map[string]any) {

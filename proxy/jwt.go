@@ -135,11 +135,11 @@ func (j *jwtCallers) verify(ctx context.Context, token string, now time.Time) (*
 	if err != nil {
 		return nil, err
 	}
-	key, err := issuer.signedBy(ctx, jws, now)
-	if err != nil {
+	if c.key, err = issuer.signedBy(ctx, jws, now); err != nil {
 		return nil, err
 	}
-	return &verified{until: earlier(c.ends, now.Add(verifiedFor)), key: key, keys: issuer.keys, caller: issuer.caller(c)}, nil
+	c.keys = issuer.keys
+	return &verified{until: earlier(c.ends, now.Add(verifiedFor)), key: c.key, keys: c.keys, caller: issuer.caller(c)}, nil
 }
 
 // signedBy returns which of the issuer's keys has signed. Keys that a token brings along or points to are not looked at.

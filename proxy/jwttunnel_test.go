@@ -80,3 +80,31 @@ func TestATunnelEndsWithItsJWT(t *testing.T) {
 	near.ended(t)
 	b.closedBecause(t, byLifetime)
 }
+
+// Whoever has stolen a key can sign for years: a tunnel of such a token used to stay open when the issuer withdrew the key.
+func TestATunnelEndsWithTheKeyOfItsJWT(t *testing.T) {
+	key, fresh := newSigningKey(t, "one"), newSigningKey(t, "two")
+	i := newKeyIssuer(key).serve(t)
+	b := start(t, echoing, websockets(nil), withIssuer(i))
+	b.proxy.tunnels.Follow(b.proxy)
+	near := b.jwtTunnel(t, i.token(t, key, nil))
+	near.echoes(t)
+	i.publish(fresh)
+	require.NotNil(t, b.proxy.callers.jwt.caller(t.Context(), i.token(t, fresh, nil), time.Now())) // has the keys read
+	near.ended(t)
+	b.closedBecause(t, byLifetime)
+}
+
+// Where nothing comes but what is open already, that has the keys read.
+func TestAWithdrawnKeyIsNoticedByOpenTunnels(t *testing.T) {
+	key, fresh := newSigningKey(t, "one"), newSigningKey(t, "two")
+	inBubble(t, func(t *testing.T, rig *jwtRig) {
+		c := rig.caller(t.Context(), rig.issuer.token(t, key, nil), time.Now())
+		require.NotNil(t, c)
+		require.False(t, c.claims.over(time.Now()))
+		rig.issuer.publish(fresh)
+		for withdrawn := time.Now(); !c.claims.over(time.Now()); pass(time.Second) {
+			require.LessOrEqual(t, time.Since(withdrawn), keysFresh+2*time.Second)
+		}
+	}, key)
+}

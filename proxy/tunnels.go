@@ -184,7 +184,7 @@ func (ts *Tunnels) watch(quiet <-chan struct{}) {
 }
 
 // ask closes the tunnels whose requests would now go out with another connection's credential, or with none, and those of callers
-// whose key or certificate has ended.
+// whose key, certificate or JWT has ended.
 func (ts *Tunnels) ask() {
 	bySlot := make(map[tokenstore.Slot][]*tunnel)
 	ts.mu.Lock()
