@@ -40,9 +40,15 @@ func (k endingKey) message() string {
 	return "a caller's key ends within 14 days: add another under keys and give it to the caller"
 }
 
-// warnEnding tells the operator while there is time.
+// warnEnding tells the operator while there is time: of every key once when its end comes near, and once when it has ended. It is
+// called every half minute or so, by one goroutine.
 func (p *process) warnEnding(cfg *config.Config) {
-	for _, k := range endingKeys(cfg, time.Now()) {
+	before := p.ending
+	p.ending = endingKeys(cfg, time.Now())
+	for _, k := range p.ending {
+		if slices.Contains(before, k) {
+			continue
+		}
 		p.log.Warn(k.message(), "caller", k.caller, "key_sha256", k.digest, "not_after", k.notAfter)
 	}
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -46,4 +48,29 @@ func TestCheckAndLogTellOfKeysThatEnd(t *testing.T) {
 	r.logged(t, endingKey{ended: true}.message())
 	r.logged(t, endingKey{}.message())
 	require.Contains(t, r.stderr.String(), `"caller":"workflows","key_sha256":"00000000","not_after":"`+ended+`"`)
+}
+
+// A process that ran for longer than two weeks used to say nothing: it looked at the start and at reloads alone.
+func TestAKeyThatComesToItsEndIsToldOfOnce(t *testing.T) {
+	watch, err := newWatch(nil, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(watch.close)
+	synctest.Test(t, func(t *testing.T) {
+		cfg := &config.Config{Callers: []config.Caller{{Name: "a", Keys: []config.CallerKey{{NotAfter: time.Now().Add(15 * 24 * time.Hour).UTC()}}}}}
+		var lines strings.Builder
+		p := &process{log: slog.New(slog.NewTextHandler(&lines, nil))}
+		p.config.Store(cfg)
+		r := &reloader{process: p, watch: watch, loaded: cfg}
+		told := func() [2]int {
+			require.NoError(t, r.apply(cfg, false))
+			return [2]int{strings.Count(lines.String(), endingKey{}.message()), strings.Count(lines.String(), endingKey{ended: true}.message())}
+		}
+		require.Equal(t, [2]int{0, 0}, told())
+		<-time.After(2 * 24 * time.Hour)
+		require.Equal(t, [2]int{1, 0}, told())
+		require.Equal(t, [2]int{1, 0}, told())
+		<-time.After(14 * 24 * time.Hour)
+		require.Equal(t, [2]int{1, 1}, told())
+		require.Equal(t, [2]int{1, 1}, told())
+	})
 }

@@ -35,6 +35,7 @@ type process struct {
 	store     store
 	broker    *authflow.Broker
 	proxy     *proxy.Proxy // replaced by reload, which runs on one goroutine
+	ending    []endingKey  // told of by warnEnding
 	config    atomic.Pointer[config.Config]
 	ready     atomic.Bool
 

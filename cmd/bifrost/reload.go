@@ -45,10 +45,11 @@ func (r *reloader) look(asked bool) {
 // apply brings cfg into force, whole or not at all.
 func (r *reloader) apply(cfg *config.Config, asked bool) error {
 	r.watch.follow(cfg.Files())
+	p := r.process
 	if !asked && r.trouble == nil && reflect.DeepEqual(cfg, r.loaded) {
+		p.warnEnding(p.config.Load()) // time goes by
 		return nil
 	}
-	p := r.process
 	pinned, restart := pin(cfg, p.config.Load())
 	if err := exposed(pinned); err != nil {
 		return err
