@@ -61,6 +61,7 @@ func (a *auditLog) prepare(to config.Audit) (move func(last *authflow.Event), er
 		if err := next.reach(); err != nil {
 			return nil, err
 		}
+		next.letGo() // until there is a line: what calls prepare may go no further
 	}
 	return func(last *authflow.Event) {
 		if to.Stdout {

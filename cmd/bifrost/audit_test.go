@@ -185,3 +185,27 @@ func TestAuditLogThatMovesEndsWithTheReload(t *testing.T) {
 	require.Equal(t, []string{"before", "still", "move"}, auditLines(t, path))
 	require.Equal(t, []string{"after"}, auditLines(t, path+".new"))
 }
+
+// A reload that fails later on is tried again every half minute. Each try used to leave the new file open.
+func TestAPlaceThatIsNotMovedToIsNotKeptOpen(t *testing.T) {
+	if _, err := os.Stat("/proc/self/fd"); err != nil {
+		t.Skip("this system does not tell which files are open")
+	}
+	path := filepath.Join(t.TempDir(), "audit.log")
+	a := newAuditLog(io.Discard, nil, slog.New(slog.DiscardHandler))
+	move, err := a.prepare(config.Audit{File: path})
+	require.NoError(t, err)
+	require.FileExists(t, path)
+	open, err := filepath.Glob("/proc/self/fd/*")
+	require.NoError(t, err)
+	for _, fd := range open {
+		file, _ := os.Readlink(fd) // it may be closed by now
+		require.NotEqual(t, path, file)
+	}
+	move(nil)
+	a.audited(authflow.ActionStart, authflow.OK)
+	lines, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Contains(t, string(lines), `"action":"start"`)
+	a.reopen()
+}
