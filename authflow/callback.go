@@ -177,16 +177,24 @@ func (c *consents) exchange(ctx context.Context, in *Integration, ep Endpoints, 
 	got.account = withRealm(a.realm, got.account)
 	rec := c.newGrant(in, ep, got, out.by)
 	if got.misidentified != "" {
-		c.spawn(func() { c.discard(m, going.Slot, rec) })
+		c.unwanted(ctx, m, going.Slot, rec)
 		out.fails(resultExchange, "id_token", misidentifiedPage(in, got.misidentified))
 		return
 	}
 	if revoked, err := c.revoked(ctx, t); err == nil && revoked { // while the code was redeemed; not known: it was not a moment ago
-		c.spawn(func() { c.discard(m, going.Slot, rec) })
+		c.unwanted(ctx, m, going.Slot, rec)
 		out.fails(resultTicketSpent, "revoked", &revokedTicket)
 		return
 	}
 	c.keepGrant(ctx, m, ep, going, rec, out)
+}
+
+// unwanted gives rec back, unless it may be of the connection's own account.
+func (c *consents) unwanted(ctx context.Context, m *managed, slot tokenstore.Slot, rec *tokenstore.Record) {
+	stored, err := c.readBack(ctx, slot)
+	if err == nil || errors.Is(err, tokenstore.ErrNotFound) {
+		c.giveBack(m, slot, rec, stored)
+	}
 }
 
 // keepGrant makes rec the connection's grant, or its candidate where the connection is another account's.

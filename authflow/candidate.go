@@ -220,11 +220,18 @@ func (b *Broker) discardExpired(m *managed, slot tokenstore.Slot) {
 // forgotten: some providers revoke all that the account has given us, rec with it. One made with another client is never sent
 // to the present one's endpoint.
 func (b *Broker) drop(m *managed, slot tokenstore.Slot, gone candidate, rec *tokenstore.Record) {
+	if !gone.Doubtful {
+		b.giveBack(m, slot, gone.record(time.Now()), rec)
+	}
+}
+
+// giveBack does the same with a grant that was never stored.
+func (b *Broker) giveBack(m *managed, slot tokenstore.Slot, gone, rec *tokenstore.Record) {
 	ep, err := m.Resolve(slot.Org)
-	if gone.Doubtful || rec != nil && rec.Account == gone.Account || err != nil || fingerprint(m.Integration, ep) != gone.Client {
+	if rec != nil && rec.Account == gone.Account || err != nil || fingerprint(m.Integration, ep) != gone.Client {
 		return
 	}
-	b.spawn(func() { b.discard(m, slot, gone.record(time.Now())) })
+	b.spawn(func() { b.discard(m, slot, gone) })
 }
 
 // awaitingOf reads what waits for a connection with that grant; expired says that it has waited for too long.

@@ -118,6 +118,32 @@ func TestALinkRevokedDuringTheExchange(t *testing.T) {
 	require.Len(t, e.provider.Revocations(), 1)
 }
 
+// Some providers revoke everything that an account has given us with any one of its tokens: the link of a reconnect that was revoked
+// meanwhile took the connection with it.
+func TestALinkRevokedDuringAReconnectLeavesTheConnectionAlone(t *testing.T) {
+	for user, revoked := range map[string]int{"alice": 0, "mallory": 1} {
+		t.Run(user, func(t *testing.T) {
+			who := "alice"
+			e := accounts(t, &who, consentSetup{})
+			e.consents()
+			before := e.stored(acme)
+			who = user
+			b, link := e.newBrowser(), e.makeLink(acme, 0)
+			callback := b.consent(link.URL)
+			gate := authflowtest.NewGate()
+			e.provider.Misbehave(authflowtest.Behaviour{HoldAfter: gate})
+			got := make(chan seen, 1)
+			go func() { got <- b.get(callback) }() // ends with the gate
+			<-gate.Arrived()
+			require.NoError(t, e.broker.RevokeLink(t.Context(), acme, link.ID))
+			gate.Release()
+			require.Equal(t, http.StatusForbidden, (<-got).status)
+			e.requireUnchanged(before)
+			require.Equal(t, revoked, e.revoked())
+		})
+	}
+}
+
 func TestRevokingReachesNoOtherConnectionsLinks(t *testing.T) {
 	e := newConsentEnv(t, consentSetup{})
 	link := e.makeLink(acme, 0)
