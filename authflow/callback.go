@@ -199,7 +199,7 @@ func (c *consents) unwanted(ctx context.Context, m *managed, slot tokenstore.Slo
 
 // keepGrant makes rec the connection's grant, or its candidate where the connection is another account's.
 func (c *consents) keepGrant(ctx context.Context, m *managed, ep Endpoints, going consent, rec *tokenstore.Record, out *outcome) {
-	replaced, err := c.saveGrant(ctx, going.Slot, rec, pinned(rec))
+	replaced, err := c.saveGrant(ctx, going.Slot, rec, pinned(rec, going.Nonce != ""))
 	other, waits := errors.AsType[otherAccount](err)
 	if waits {
 		err = c.await(ctx, m, going.Slot, rec, other.replaces, going.Ticket)

@@ -76,10 +76,11 @@ type otherAccount struct{ replaces tokenstore.GrantID }
 
 func (otherAccount) Error() string { return "the connection is another account's" }
 
-// pinned refuses to let rec replace a grant by another account, where both are known.
-func pinned(rec *tokenstore.Record) func(*tokenstore.Record) error {
+// pinned refuses to let rec replace a grant by another account, where both are known. Where an ID token was asked for, an account
+// that is not known is another: whoever consents can take openid out of the request, and the provider sends none then.
+func pinned(rec *tokenstore.Record, asked bool) func(*tokenstore.Record) error {
 	return func(stored *tokenstore.Record) error {
-		if stored == nil || stored.Account == "" || rec.Account == "" || stored.Account == rec.Account {
+		if stored == nil || stored.Account == "" || rec.Account == "" && !asked || stored.Account == rec.Account {
 			return nil
 		}
 		return otherAccount{stored.Grant}

@@ -256,6 +256,21 @@ func TestAnUnknownAccountIsNotPinned(t *testing.T) {
 	}
 }
 
+// Whoever consents can change the request on its way to the provider: without openid there is no ID token, and without it no account
+// was known and any of them went through.
+func TestAConsentThatLeavesOutTheAskedForIDTokenWaits(t *testing.T) {
+	user, without := "alice", map[string]any{}
+	e := accounts(t, &user, consentSetup{
+		change:   func(in *Integration) { in.Scopes = append(in.Scopes, "openid") },
+		provider: authflowtest.Config{Account: func(string) authflowtest.Account { return authflowtest.Account{Claims: without} }},
+	})
+	e.consents()
+	before := e.stored(acme)
+	user, without = "mallory", map[string]any{"iss": nil, "sub": nil}
+	require.Contains(t, e.consents().body, "An operator has to confirm this")
+	e.requireUnchanged(before)
+}
+
 // What providers without an ID token name an account by.
 func TestAccountsOfProvidersWithoutIDTokens(t *testing.T) {
 	member := func(name string, value any) authflowtest.Account {
