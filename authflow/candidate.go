@@ -120,7 +120,8 @@ func (b *Broker) Confirm(ctx context.Context, slot tokenstore.Slot, id, by strin
 		return Connection{}, &Error{Reason: ErrNotAwaiting, Slot: slot, Detail: "The integration's configuration has changed since: the consent was discarded."}
 	}
 	var found *tokenstore.Record
-	_, err = b.saveGrant(ctx, slot, waiting.record(time.Now()), func(stored *tokenstore.Record) error {
+	rec := waiting.record(time.Now())
+	_, err = b.saveGrant(ctx, slot, rec, func(stored *tokenstore.Record) error {
 		if found = stored; stored == nil || !waiting.awaits(stored.Grant, time.Now()) {
 			return voided(slot)
 		}
@@ -141,7 +142,7 @@ func (b *Broker) Confirm(ctx context.Context, slot tokenstore.Slot, id, by strin
 	}
 	b.spend(ctx, slot, waiting.Ticket)
 	b.log.Info("another account was confirmed", "integration", slot.Integration, "org", string(slot.Org), "by", by)
-	return b.Connection(ctx, slot)
+	return b.shown(ctx, m, slot, rec), nil
 }
 
 // Reject discards the grant that waits for an operator's word, and revokes it at the provider where there is a revocation

@@ -154,6 +154,19 @@ func TestAConfirmationWhoseAnswerIsLost(t *testing.T) {
 	})
 }
 
+// A confirmation that was stored was told to have failed, to the operator and to the audit log, where the store failed right after.
+func TestAConfirmationBeforeAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, store, _ := bubble(t, authflowtest.OneTime)
+		store.saved = func(*tokenstore.Record) error { store.away.Store(true); return nil }
+		con, err := b.Confirm(t.Context(), acme, "", "ops")
+		require.NoError(t, err)
+		require.Equal(t, Active, con.Status)
+		store.saved = nil
+		store.away.Store(false)
+	})
+}
+
 // The answer to the write was lost, and another replica has refreshed the grant since: the second attempt stored the spent token
 // over the fresh one.
 func TestAGrantWhoseAnswerIsLostIsNotStoredOverItsRefresh(t *testing.T) {

@@ -166,7 +166,7 @@ func (b *Broker) Import(ctx context.Context, slot tokenstore.Slot, refreshToken,
 	}
 	b.voidCandidate(ctx, m, slot, rec)
 	b.log.Info("a grant was imported", "integration", slot.Integration, "org", string(slot.Org), "by", by)
-	return b.Connection(ctx, slot)
+	return b.shown(ctx, m, slot, rec), nil
 }
 
 // idle waits until nobody refreshes the connection, for as long as a caller waits, and keeps it so until the lease is released.

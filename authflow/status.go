@@ -64,9 +64,15 @@ func (b *Broker) Connection(ctx context.Context, slot tokenstore.Slot) (Connecti
 	if err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
 		return Connection{}, b.readError(slot, err)
 	}
+	return b.shown(ctx, m, slot, rec), nil
+}
+
+// shown returns the state of a connection with that record, nil if there is none. It is also what an action answers that has just
+// stored rec: a store that fails at the look afterwards must not say that nothing was done.
+func (b *Broker) shown(ctx context.Context, m *managed, slot tokenstore.Slot, rec *tokenstore.Record) Connection {
 	list := []Connection{b.describe(m, slot, rec, time.Now())}
 	b.noteShelf(ctx, m, list)
-	return list[0], nil
+	return list[0]
 }
 
 // Connections returns the state of the integration's global connection first, then of every org that is stored or that the
