@@ -177,15 +177,26 @@ func (b *Broker) decide(ctx context.Context, slot tokenstore.Slot, id string) (*
 	if m == nil {
 		return nil, candidate{}, &Error{Reason: ErrUnknownIntegration, Slot: slot}
 	}
-	waiting, err := take[candidate](ctx, b.store, candidateID(slot))
+	var waiting candidate
+	err := b.alone(ctx, "candidate", slot, func(ctx context.Context) error { // or another came between the look and the taking
+		seen, err := peek[candidate](ctx, b.store, candidateID(slot))
+		if err != nil {
+			return err
+		}
+		if id != "" && id != seen.id() {
+			return &Error{Reason: ErrNotAwaiting, Slot: slot, Detail: "Another consent has come meanwhile: look at it before you decide."}
+		}
+		waiting, err = take[candidate](ctx, b.store, candidateID(slot))
+		return err
+	})
+	if refusal, ok := errors.AsType[*Error](err); ok {
+		return nil, candidate{}, refusal
+	}
 	switch {
 	case errors.Is(err, tokenstore.ErrNotFound):
 		return nil, candidate{}, &Error{Reason: ErrNotAwaiting, Slot: slot}
 	case err != nil:
 		return nil, candidate{}, b.readError(slot, err)
-	case id != "" && id != waiting.id():
-		_ = b.keep(context.WithoutCancel(ctx), slot, waiting) // or it has to be given again
-		return nil, candidate{}, &Error{Reason: ErrNotAwaiting, Slot: slot, Detail: "Another consent has come meanwhile: look at it before you decide."}
 	}
 	return m, waiting, nil
 }

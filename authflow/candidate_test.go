@@ -338,6 +338,18 @@ func TestADecisionWhileTheShelfIsAway(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// A decision about a consent that has been replaced took the new one away and put it back: for others nothing waited meanwhile, and
+// one that came then was overwritten.
+func TestADecisionAboutAnotherConsentLeavesWhatWaitsWhereItIs(t *testing.T) {
+	e, _ := pendingAccounts(t, consentSetup{})
+	e.store.failing(unavailable("take candidate:"))
+	_, err := e.broker.Confirm(t.Context(), acme, "another", "ops")
+	require.ErrorIs(t, err, ErrNotAwaiting)
+	require.ErrorContains(t, err, "Another consent has come meanwhile")
+	require.ErrorIs(t, e.broker.Reject(t.Context(), acme, "another", "ops"), ErrNotAwaiting)
+	require.NotNil(t, e.waits())
+}
+
 func TestACandidateThatCannotBeKept(t *testing.T) {
 	user := new("alice")
 	e := accounts(t, user, consentSetup{})
