@@ -94,12 +94,13 @@ func (o *openID) rightsOf(p person) (Rights, bool) {
 	return Rights{}, false
 }
 
+// lets looks at a claim as it is written, but an address that does not count is none, whichever way it is asked for.
 func (o *openID) lets(r Rule, p person) bool {
 	if r.empty() || len(r.Emails)+len(r.Domains) > 0 && !r.letsEmail(o.email(p)) || len(r.Groups) > 0 && !overlap(r.Groups, p.values(o.GroupsClaim)) {
 		return false
 	}
 	for claim, values := range r.Claims {
-		if !overlap(values, p.values(claim)) {
+		if claim == "email" && o.email(p) == "" || !overlap(values, p.values(claim)) {
 			return false
 		}
 	}
