@@ -148,7 +148,8 @@ func visible(text []byte) []byte {
 const noteTime = 2 * time.Second
 
 // Audit tells an event to Config.Audit, and notes it in the history of the connection that it names, for every replica. It returns
-// when that is done, or has failed: an event fails no action.
+// when that is done, or has failed: an event fails no action. What was forbidden is in no history: who may change nothing must
+// neither push out what others have done nor fill the store with the histories of connections that do not exist.
 func (b *Broker) Audit(ctx context.Context, e Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now()
@@ -156,7 +157,7 @@ func (b *Broker) Audit(ctx context.Context, e Event) {
 	if b.cfg.Audit != nil {
 		b.cfg.Audit(e)
 	}
-	if e.Slot.Integration == "" || e.Slot.Org == "" {
+	if e.Slot.Integration == "" || e.Slot.Org == "" || e.Action == ActionForbidden {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTime)

@@ -122,6 +122,21 @@ func TestHistoryIsThatOfEveryReplicaAndOutlivesTheConnection(t *testing.T) {
 	})
 }
 
+// Fifty attempts of a viewer pushed out what others had done with a connection, and those for orgs that do not exist filled the store.
+func TestWhatIsForbiddenIsToldAndInNoHistory(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		w.Audit(t.Context(), authflow.Event{Action: authflow.ActionConnect, Actor: "ops", Slot: slot("acme"), Outcome: authflow.OK})
+		for range tokenstore.NotesKept {
+			w.Audit(t.Context(), authflow.Event{Action: authflow.ActionForbidden, Actor: "viewer", Slot: slot("acme"), Outcome: "operator_forbidden"})
+		}
+		require.Len(t, w.audited.all(), 1+tokenstore.NotesKept)
+		seen, err := w.History(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		require.Len(t, seen, 1)
+		require.Equal(t, "ops", seen[0].Actor)
+	})
+}
+
 func TestEventThatCannotBeNotedIsToldAllTheSame(t *testing.T) {
 	inWorld(t, settings{}, func(t *testing.T, w *world) {
 		w.store.down.Store(true)

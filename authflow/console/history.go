@@ -104,5 +104,4 @@ var deeds = map[authflow.Action]string{
 	authflow.ActionRefresh:          "Refresh",
 	authflow.ActionLinkMade:         "Connect link made",
 	authflow.ActionLinkRevoked:      "Connect link revoked",
-	authflow.ActionForbidden:        "Not allowed",
 }

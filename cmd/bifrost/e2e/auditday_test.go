@@ -313,10 +313,10 @@ func (d *auditDay) history() {
 	}
 }
 
-// past is what was told of an org's connection, newest first.
+// past is what was told of what was done with an org's connection, newest first.
 func (d *auditDay) past(org string) (past []told) {
 	for _, line := range d.want {
-		if line.Org == org {
+		if line.Org == org && line.Action != "forbidden" {
 			past = append([]told{line}, past...)
 		}
 	}
