@@ -116,11 +116,18 @@ func (b *Broker) keepGauges(ctx context.Context) {
 	}
 }
 
+// counted is what the gauges tell of a connection. Ten thousand whole ones would be more memory than all else.
+type counted struct {
+	org                tokenstore.Org
+	status             Status
+	expires, refreshed float64
+}
+
 // gauge counts all connections. While the store is away, the last count stays.
 func (b *Broker) gauge(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, gaugesBudget)
 	defer cancel()
-	all := make(map[string][]Connection)
+	all := make(map[string][]counted)
 	n := 0
 	for slot, entry := range b.store.List(ctx, "") {
 		if slot == (tokenstore.Slot{}) {
@@ -128,7 +135,8 @@ func (b *Broker) gauge(ctx context.Context) {
 			return
 		}
 		if m := b.managed(slot.Integration); m != nil && entry.Record != nil {
-			all[slot.Integration] = append(all[slot.Integration], b.describe(m, slot, entry.Record, time.Now()))
+			c := b.describe(m, slot, entry.Record, time.Now())
+			all[slot.Integration] = append(all[slot.Integration], counted{slot.Org, c.Status, unix(c.ExpiresAt), unix(c.LastRefresh)})
 			n++
 		}
 	}
@@ -139,17 +147,22 @@ func (b *Broker) gauge(ctx context.Context) {
 	}
 	for _, in := range b.Integrations() {
 		count := make(map[Status]int)
+		missing := map[tokenstore.Org]bool{tokenstore.Global: true}
+		for _, org := range in.Orgs {
+			missing[org] = true
+		}
 		for _, c := range all[in.Name] {
-			count[c.Status]++
+			count[c.status]++
+			delete(missing, c.org)
 			if !perOrg {
 				continue
 			}
-			org := string(c.Slot.Org)
-			gauge(statusDesc, 1, in.Name, org, string(c.Status))
-			gauge(expiryDesc, unix(c.ExpiresAt), in.Name, org)
-			gauge(refreshedDesc, unix(c.LastRefresh), in.Name, org)
+			org := string(c.org)
+			gauge(statusDesc, 1, in.Name, org, string(c.status))
+			gauge(expiryDesc, c.expires, in.Name, org)
+			gauge(refreshedDesc, c.refreshed, in.Name, org)
 		}
-		count[NotConnected] = len(absent(in, all[in.Name]))
+		count[NotConnected] = len(missing)
 		for _, s := range Statuses {
 			gauge(connectionsDesc, float64(count[s]), in.Name, string(s))
 		}
