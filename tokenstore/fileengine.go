@@ -106,13 +106,14 @@ func (e *fileEngine) list(ctx context.Context, integration string) iter.Seq2[Slo
 	})
 }
 
-// walk yields the rows of the slots that want says, in the order of their keys.
+// walk yields the rows of the slots that want says, in the order of their keys. The memory that the file takes meanwhile is given back.
 func (e *fileEngine) walk(ctx context.Context, want func(Slot) bool) iter.Seq2[Slot, rowEntry] {
 	type walked struct {
 		slot  Slot
 		entry rowEntry
 	}
 	return func(yield func(Slot, rowEntry) bool) {
+		defer e.letGo(ctx)
 		var after []byte
 		for {
 			var page []walked
@@ -151,6 +152,11 @@ func (e *fileEngine) walk(ctx context.Context, want func(Slot) bool) iter.Seq2[S
 			}
 		}
 	}
+}
+
+// letGo has the process not hold the whole file because somebody has read it all. A transaction keeps the mapping where it is.
+func (e *fileEngine) letGo(ctx context.Context) {
+	_ = e.view(ctx, func(tx *bbolt.Tx) error { return letGo(e.db.Info().Data, tx.Size()) }) // it costs memory, at worst
 }
 
 func (e *fileEngine) due(ctx context.Context, now int64, limit int) (slots []Slot, err error) {
