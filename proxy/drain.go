@@ -20,7 +20,7 @@ func (x *exchange) unread() int64 {
 	switch {
 	case atEOF:
 		return 0
-	case read == 0 && x.r.Header["Expect"] != nil:
+	case read == 0 && x.callersHeader(x.r)["Expect"] != nil:
 		return -1
 	}
 	return max(x.r.ContentLength-read, -1)

@@ -31,8 +31,9 @@ type exchange struct {
 type state struct {
 	event
 	w        http.ResponseWriter
-	r        *http.Request
-	idValues []string // the request id, ready as a header
+	r        *http.Request // its headers and URL are away while httputil has it: see serve
+	header   http.Header   // those headers; nil: httputil has them
+	idValues []string      // the request id, ready as a header
 
 	target  rawTarget
 	api     bool   // the path is the proxy's own: see giveToken
@@ -256,7 +257,7 @@ func (x *exchange) forward() {
 		return
 	}
 	if x.r.ContentLength == 0 {
-		x.rp.ServeHTTP(x.w, x.r)
+		x.serve(x.w)
 		return
 	}
 	// Otherwise net/http reads the rest of the body before it writes the headers of an answer that came early, while the
@@ -272,7 +273,7 @@ func (x *exchange) forward() {
 		}
 	}()
 	x.r.Body = io.NopCloser(body) // httputil's Close would wait for the caller's next bytes before the answer goes out
-	x.rp.ServeHTTP(x.w, x.r)
+	x.serve(x.w)
 	x.bodyIdle.stop() // before drain has a deadline of its own
 	x.drain(rc)
 	whole = true
@@ -298,6 +299,7 @@ func (x *exchange) modifyResponse(res *http.Response) error {
 	x.rewriteLinks(res.Header)
 	x.setOwnHeaders(x.w.Header())
 	rewritten := x.rewriteBody(res)
+	x.giveHeader(res)
 	x.keepOrClose(res.ContentLength >= 0 && !rewritten)
 	return nil
 }

@@ -44,10 +44,14 @@ func appendFolded(buf []byte, name string) []byte {
 	return buf
 }
 
-// passes reports whether a caller's header goes to this upstream. Hop-by-hop headers have been removed before.
+// passes reports whether a caller's header goes to this upstream. Those for this hop do not, but for a handshake's, which httputil
+// has set.
 func (t *target) passes(name string, websocket bool) bool {
 	if t.usual[name] {
 		return true
+	}
+	if name == "Connection" || name == "Keep-Alive" || name == "Upgrade" {
+		return websocket
 	}
 	var buf [64]byte
 	folded := appendFolded(buf[:0], name)
@@ -76,6 +80,9 @@ func (x *exchange) upstreamHeader(t *target, in http.Header) http.Header {
 		if state, ok := in["Tracestate"]; ok {
 			out["Tracestate"] = state
 		}
+	}
+	if _, named := out["User-Agent"]; !named {
+		out["User-Agent"] = nobody
 	}
 	out["X-Request-Id"] = x.idValues
 	if x.route.RewriteLinks {
@@ -121,6 +128,7 @@ func ourName(name string) bool {
 // Ready values: shared by every request and answer.
 var (
 	asItIs     = []string{"identity"}
+	nobody     = []string{""} // else net/http would name itself
 	usedOrg    = []string{"org"}
 	usedGlobal = []string{"global"}
 )

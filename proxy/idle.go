@@ -117,7 +117,7 @@ func (r *watchedReader) Read(p []byte) (int, error) {
 func (x *exchange) forwardStream() {
 	defer func() { x.bodyIdle.stop() }()
 	if x.proxy.writeIdle <= 0 {
-		x.rp.ServeHTTP(x.w, x.r)
+		x.serve(x.w)
 		return
 	}
 	rc := http.NewResponseController(x.w)
@@ -127,7 +127,7 @@ func (x *exchange) forwardStream() {
 			x.code = codeClientGone
 		}
 	}()
-	x.rp.ServeHTTP(w, x.r)
+	x.serve(w)
 	w.idle.stop()
 	x.limitRest()
 }

@@ -23,7 +23,7 @@ func (x *exchange) upstreamRequest(in *http.Request, t *target, cred authflow.Cr
 	out := in.WithContext(x.r.Context())
 	out.URL = u
 	out.Host = t.host
-	out.Header = x.upstreamHeader(t, in.Header)
+	out.Header = x.upstreamHeader(t, x.callersHeader(in))
 	out.Trailer = nil
 	out.RequestURI = ""
 	if x.route.Query == "" {

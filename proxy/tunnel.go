@@ -75,7 +75,7 @@ func (x *exchange) forwardTunnel() {
 	defer cancel()
 	x.tunnel.cancel = cancel
 	x.r = x.r.WithContext(ctx)
-	x.rp.ServeHTTP(tunnelWriter{x.w, x.tunnel}, x.r)
+	x.serve(tunnelWriter{x.w, x.tunnel})
 }
 
 // switchProtocols is modifyResponse for a 101. One that nobody asked for would be a tunnel past every rule.
