@@ -89,7 +89,7 @@ func pastOf(e authflow.Event, now time.Time) past {
 	return p
 }
 
-// deeds are the actions on a connection in words that fit every outcome.
+// deeds are the actions on a connection in words that fit every outcome: what was done, and what was tried in vain.
 var deeds = map[authflow.Action]string{
 	authflow.ActionConnect:          "Connect",
 	authflow.ActionReconnect:        "Reconnect",
@@ -97,11 +97,11 @@ var deeds = map[authflow.Action]string{
 	authflow.ActionConnectFailed:    "Connect failed",
 	authflow.ActionConnectRefused:   "Callback refused",
 	authflow.ActionAccountPending:   "Another account waits for confirmation",
-	authflow.ActionAccountConfirmed: "Another account confirmed",
-	authflow.ActionAccountRejected:  "Another account rejected",
+	authflow.ActionAccountConfirmed: "Confirm another account",
+	authflow.ActionAccountRejected:  "Reject another account",
 	authflow.ActionDisconnect:       "Disconnect",
 	authflow.ActionImport:           "Import",
 	authflow.ActionRefresh:          "Refresh",
-	authflow.ActionLinkMade:         "Connect link made",
-	authflow.ActionLinkRevoked:      "Connect link revoked",
+	authflow.ActionLinkMade:         "Make a connect link",
+	authflow.ActionLinkRevoked:      "Revoke connect links",
 }

@@ -56,6 +56,19 @@ func TestHistoryPageTellsWhoDidWhat(t *testing.T) {
 	require.Contains(t, s.get("/integrations?q=acme").Body.String(), `href="/integrations/Microsoft_Graph/history?org=acme&amp;q=acme"`)
 }
 
+// An operator who came too late read "Another account confirmed" beside the failure.
+func TestHistoryDoesNotCallDoneWhatFailed(t *testing.T) {
+	for action, want := range map[authflow.Action]string{
+		authflow.ActionAccountConfirmed: "Confirm another account", authflow.ActionAccountRejected: "Reject another account",
+		authflow.ActionLinkMade: "Make a connect link", authflow.ActionLinkRevoked: "Revoke connect links",
+	} {
+		s := newSite(t, withHistory([]authflow.Event{{Action: action, Actor: "ops", Outcome: "not_found"}}, nil))
+		page := s.signIn().get(historyPath).Body.String()
+		require.Contains(t, page, `<td class="what">`+want+`</td>`)
+		require.Contains(t, page, ">not_found<")
+	}
+}
+
 func TestHistoryOfTheAPIHasTheLinesOfTheAuditLog(t *testing.T) {
 	s := newSite(t, withHistory(acmePast, nil))
 	w := s.call(operatorToken, http.MethodGet, "/integrations/Microsoft_Graph/connections/acme/history", "")
