@@ -22,11 +22,9 @@ func TestEveryConfigurationThatWeShipIsGood(t *testing.T) {
 	}
 	readme, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
-	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	require.NotEmpty(t, blocks)
-	for _, block := range blocks {
-		shipped["README.md: "+strings.SplitN(block[1], "\n", 2)[0]] = block[1]
-	}
+	block := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(string(readme)) // the others are parts of one: see readme_test.go
+	require.NotNil(t, block)
+	shipped["README.md"] = block[1]
 
 	for name, text := range shipped {
 		t.Run(name, func(t *testing.T) {
