@@ -30,6 +30,7 @@ type matrixCaller struct {
 	allow        []string
 	fits         func(method, path string) bool // what allow means; nil: everything
 	cert         *tls.Certificate
+	jwts         map[string]string // by what is wrong with them; "": nothing
 }
 
 func (c *matrixCaller) key(which string) string { return "CANARY-" + which + "-key-of-" + c.name }
@@ -90,6 +91,9 @@ func matrixKinds(nobody *tls.Certificate) []matrixKind {
 	authorization := func(format string) func(http.Header, *matrixCaller, *matrixCaller) *tls.Certificate {
 		return header("Authorization", func(c, _ *matrixCaller) string { return fmt.Sprintf(format, c.key("good")) })
 	}
+	jwt := func(wrong string) func(http.Header, *matrixCaller, *matrixCaller) *tls.Certificate {
+		return header("Authorization", func(c, _ *matrixCaller) string { return "Bearer " + c.jwts[wrong] })
+	}
 	encoded := func(text string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(text)) }
 	return []matrixKind{
 		{"Bearer", true, authorization("Bearer %s")},
@@ -99,6 +103,7 @@ func matrixKinds(nobody *tls.Certificate) []matrixKind {
 		{"X-Bifrost-Key", true, header("X-Bifrost-Key", func(c, _ *matrixCaller) string { return c.key("good") })},
 		{"second key", true, header("X-Bifrost-Key", func(c, _ *matrixCaller) string { return c.key("second") })},
 		{"certificate", true, func(_ http.Header, c, _ *matrixCaller) *tls.Certificate { return c.cert }},
+		{"JWT", true, jwt("")},
 		{"certificate beside a foreign Authorization", true, func(h http.Header, c, _ *matrixCaller) *tls.Certificate {
 			h.Set("Authorization", "Bearer CANARY-of-somebody")
 			return c.cert
@@ -119,6 +124,8 @@ func matrixKinds(nobody *tls.Certificate) []matrixKind {
 		}},
 		{"wrong key", false, header("Authorization", func(c, _ *matrixCaller) string { return "Bearer " + c.key("wrong") })},
 		{"ended key", false, header("Authorization", func(c, _ *matrixCaller) string { return "Bearer " + c.key("ended") })},
+		{"JWT for another audience", false, jwt("foreign")},
+		{"ended JWT", false, jwt("ended")},
 		{"Authorization twice", false, func(h http.Header, c, _ *matrixCaller) *tls.Certificate {
 			h["Authorization"] = []string{"Bearer " + c.key("good"), "Bearer " + c.key("good")}
 			return nil
@@ -213,14 +220,14 @@ func matrixRows(callers []*matrixCaller, kinds []matrixKind) []matrixRow {
 }
 
 // matrixBench is a proxy of these callers.
-func matrixBench(t *testing.T, callers []*matrixCaller) *bench {
+func matrixBench(t *testing.T, callers []*matrixCaller, issuer JWTIssuer) *bench {
 	t.Helper()
 	b := start(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Header.Get("Authorization")) },
 		func(_ *bench, c *Config, r *Route) {
-			c.Callers, c.LogRequests = nil, false
+			c.Callers, c.LogRequests, c.JWT = nil, false, []JWTIssuer{issuer}
 			for _, one := range callers {
 				c.Callers = append(c.Callers, Caller{
-					Name: one.name, Key: func() string { return one.key("good") }, SANs: []string{one.uri()},
+					Name: one.name, Key: func() string { return one.key("good") }, SANs: []string{one.uri()}, Subjects: []Subject{{issuer.Issuer, one.name}},
 					Keys: []Key{{SHA256: digestOf(one.key("second")), NotAfter: time.Now().Add(time.Hour)}, {SHA256: digestOf(one.key("ended")), NotAfter: time.Now().Add(-time.Second)}},
 					Orgs: one.orgs, Integrations: one.integrations, Allow: one.allow,
 				})
@@ -260,10 +267,17 @@ func answerOf(t *testing.T, res *http.Response) answer {
 
 func TestTheMatrixOfWhoMayDoWhat(t *testing.T) {
 	a, callers := newAuthority(t), matrixCallers()
+	signer := newSigningKey(t, "one")
+	issuer := newKeyIssuer(signer).serve(t)
 	for _, c := range callers {
 		c.cert = a.issue(t, subject{uris: []string{c.uri()}})
+		c.jwts = map[string]string{
+			"":        issuer.token(t, signer, map[string]any{"sub": c.name, "tid": nil}),
+			"foreign": issuer.token(t, signer, map[string]any{"sub": c.name, "tid": nil, "aud": "another"}),
+			"ended":   issuer.token(t, signer, map[string]any{"sub": c.name, "tid": nil, "exp": time.Now().Add(-time.Hour).Unix()}),
+		}
 	}
-	b := matrixBench(t, callers)
+	b := matrixBench(t, callers, issuer.config())
 	front := b.overTLS(t, a, tls.VerifyClientCertIfGiven)
 	kinds := matrixKinds(a.issue(t, subject{uris: []string{"spiffe://example.test/nobody"}}))
 	rows := matrixRows(callers, kinds)
