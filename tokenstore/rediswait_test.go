@@ -64,11 +64,12 @@ func TestAWriteWhoseReplyWasLostWaitsForReplicasToo(t *testing.T) {
 	s := storetest.OpenRedisAs(t, tokenstore.RedisConfig{URL: "redis://" + proxy.addr, Metrics: reg, WaitReplicas: 1})
 	rec := storetest.Grant()
 	require.NoError(t, s.Save(t.Context(), acme, rec, tokenstore.Version{}))
+	before := value(t, reg, unreplicated) // a busy machine may have been late already
 	replica.Pause()
 	proxy.loseReply.Store(true)
 	require.NoError(t, s.Save(t.Context(), acme, rec, rec.Version()))
 	require.False(t, proxy.loseReply.Load(), "the reply was lost")
-	require.InDelta(t, 1, value(t, reg, unreplicated), 0)
+	require.InDelta(t, before+1, value(t, reg, unreplicated), 0)
 }
 
 func clusterCountsUnreplicatedWrites(t *testing.T, cluster *storetest.RedisCluster) {
