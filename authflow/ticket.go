@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/url"
-	"regexp"
 	"time"
 
 	"github.com/bifrost-proxy/bifrost/tokenstore"
@@ -21,8 +20,6 @@ const (
 
 // ErrBadLink is the Reason of an [*Error] of ConnectLink that refuses what was asked for; its Detail says why.
 var ErrBadLink = errors.New("no such connect link can be made")
-
-var realOrg = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 // Link is a connect link: whoever opens it may connect exactly one Slot, once. The URL is a secret until then.
 type Link struct {
@@ -67,7 +64,7 @@ func (b *Broker) makeLink(ctx context.Context, t ticket, life time.Duration) (Li
 		return Link{}, &Error{Reason: ErrUnknownIntegration, Slot: t.Slot}
 	case in.Flow == ClientCredentials:
 		return Link{}, &Error{Reason: ErrBadLink, Slot: t.Slot, Detail: "the integration connects by itself, with client credentials"}
-	case t.Slot.Org != tokenstore.Global && !realOrg.MatchString(string(t.Slot.Org)):
+	case t.Slot.Org != tokenstore.Global && !t.Slot.Org.Valid():
 		return Link{}, &Error{Reason: ErrBadLink, Slot: t.Slot, Detail: "the org is not a valid name"}
 	case life < 0 || life > MaxLinkLife:
 		return Link{}, &Error{Reason: ErrBadLink, Slot: t.Slot, Detail: "the life of a link is more than nothing and at most 30 days"}

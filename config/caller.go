@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"regexp"
 	"slices"
 	"time"
 )
@@ -108,15 +107,14 @@ func readCallerKey(o *object, seen unique) (CallerKey, bool) {
 	return k, ok
 }
 
-var sha256Pattern = regexp.MustCompile(`^[0-9A-Fa-f]{64}$`)
-
 // sha256Hex is a SHA-256 in hex.
 func sha256Hex(s string) (sum [sha256.Size]byte, err error) {
-	if !sha256Pattern.MatchString(s) {
-		return sum, errors.New("must be the 64 hex digits of the key's SHA-256: `bifrost key new` prints them beside a new key")
+	if len(s) == hex.EncodedLen(len(sum)) {
+		if _, err = hex.Decode(sum[:], []byte(s)); err == nil {
+			return sum, nil
+		}
 	}
-	_, err = hex.Decode(sum[:], []byte(s))
-	return sum, err
+	return sum, errors.New("must be the 64 hex digits of the key's SHA-256: `bifrost key new` prints them beside a new key")
 }
 
 // instant is a time in RFC 3339.

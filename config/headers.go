@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -116,7 +115,7 @@ func headerName(s string) (string, error) {
 	return http.CanonicalHeaderKey(s), nil
 }
 
-var queryName = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,64}$`)
+var queryName = upTo(64, `^[A-Za-z0-9._~-]+$`)
 
 const accessToken = "{access_token}"
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"regexp"
 	"slices"
 
 	"gopkg.in/yaml.v3"
@@ -99,7 +98,7 @@ func (o *object) close() {
 }
 
 // plainKey is a key that may be printed. It cannot break a line.
-var plainKey = regexp.MustCompile(`^[A-Za-z0-9_@<][A-Za-z0-9_.@<-]{0,63}$`)
+var plainKey = upTo(64, `^[A-Za-z0-9_@<][A-Za-z0-9_.@<-]*$`)
 
 func (o *object) join(key string) string {
 	if !plainKey.MatchString(key) {

@@ -64,7 +64,7 @@ func hasDotSegment(p string) bool {
 var escape = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
 
 var (
-	methodPattern = regexp.MustCompile(`^[A-Z][A-Z-]{0,31}$`)
+	methodPattern = upTo(32, `^[A-Z][A-Z-]*$`)
 	rulePath      = regexp.MustCompile(`^/[A-Za-z0-9._~:@!$&'()+,;=%/*-]*$`)
 )
 

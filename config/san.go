@@ -5,7 +5,6 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strings"
 )
 
@@ -37,8 +36,6 @@ func checkSANs(root *object) {
 	}
 }
 
-var dnsPattern = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
-
 // san is a subject alternative name (RFC 5280 section 4.2.1.6). It returns the one form that certificates are compared with:
 // DNS names in lower case, addresses as netip writes them.
 func san(s string) (string, error) {
@@ -49,7 +46,7 @@ func san(s string) (string, error) {
 	switch kind {
 	case "dns":
 		name = strings.ToLower(name)
-		if len(name) > 253 || !dnsPattern.MatchString(name) {
+		if _, ok := lastLabel(name); !ok {
 			return "", errors.New("must be dns: and a host name such as jobs.example.com; a wildcard names nobody")
 		}
 	case "email":

@@ -81,7 +81,7 @@ func (o *object) secret() (Secret, bool) {
 var (
 	envPattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	// envCustom is what names of variables look like by custom. Anything else may be the secret itself and is not printed.
-	envCustom = regexp.MustCompile(`^[A-Z][A-Z0-9_]{0,63}$`)
+	envCustom = upTo(64, `^[A-Z][A-Z0-9_]*$`)
 )
 
 func (n node) fromEnv() (Secret, bool) {
@@ -168,7 +168,7 @@ func key32(s Secret) (Secret, error) {
 	return Secret(raw), nil
 }
 
-var sendable = regexp.MustCompile(`^[\x21-\x7e]{1,512}$`)
+var sendable = upTo(512, `^[\x21-\x7e]+$`)
 
 // credential reads a secret that its owner sends in an HTTP header.
 func (n node) credential() (Secret, bool) {

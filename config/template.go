@@ -17,14 +17,17 @@ type part struct {
 }
 
 var (
-	placeholderPattern = regexp.MustCompile(`^(entity_id|vars\.` + varName + `)$`)
-	varPattern         = regexp.MustCompile(`^` + varName + `$`)
+	placeholderPattern = upTo(len("vars.")+maxVarName, `^(entity_id|vars\.`+varName+`)$`)
+	varPattern         = upTo(maxVarName, `^`+varName+`$`)
 	// valuePattern keeps a value to its place: none of these bytes ends a host label's name, a path segment or a query
 	// parameter, and with the first one it is no dot segment.
-	valuePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~-]{0,252}$`)
+	valuePattern = upTo(253, `^[A-Za-z0-9][A-Za-z0-9._~-]*$`)
 )
 
-const varName = `[A-Za-z_][A-Za-z0-9_-]{0,63}`
+const (
+	varName    = `[A-Za-z_][A-Za-z0-9_-]*`
+	maxVarName = 64
+)
 
 // value is what a placeholder may stand for.
 func value(s string) (string, error) {

@@ -108,7 +108,17 @@ func checkHostTemplate(host string) error {
 }
 
 // label is one label of a host name. Underscores occur in practice.
-var label = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?$`)
+var label = upTo(63, `^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?$`)
+
+// lastLabel returns the last label of a host name, and whether it is one.
+func lastLabel(host string) (last string, ok bool) {
+	for last = range strings.SplitSeq(host, ".") {
+		if !label.MatchString(last) {
+			return "", false
+		}
+	}
+	return last, len(host) <= 253
+}
 
 // validHost tells whether host is an IP address, IPv6 in brackets, or an ASCII host name. Names that end in a number, which
 // some resolvers take for an IP address, are not.
@@ -120,16 +130,8 @@ func validHost(host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return ip.Is4()
 	}
-	if len(host) > 253 {
-		return false
-	}
-	last := ""
-	for last = range strings.SplitSeq(host, ".") {
-		if !label.MatchString(last) {
-			return false
-		}
-	}
-	return strings.Trim(last, "0123456789") != "" && !strings.HasPrefix(strings.ToLower(last), "0x")
+	last, ok := lastLabel(host)
+	return ok && strings.Trim(last, "0123456789") != "" && !strings.HasPrefix(strings.ToLower(last), "0x")
 }
 
 // loopback tells whether a host, as written in a URL or listen address, is this machine.

@@ -14,11 +14,11 @@ import (
 // hold the value.
 
 var (
-	namePattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-	whoPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.@+-]{0,127}$`)
-	orgPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-	tokenPattern = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$") // RFC 9110 section 5.6.2
-	scopePattern = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]+$`)         // RFC 6749 section 3.3
+	namePattern  = upTo(64, `^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+	whoPattern   = upTo(128, `^[A-Za-z0-9][A-Za-z0-9_.@+-]*$`)
+	orgPattern   = upTo(128, `^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	tokenPattern = upTo(128, "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")        // RFC 9110 section 5.6.2
+	scopePattern = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]+$`) // RFC 6749 section 3.3
 )
 
 var (
@@ -35,7 +35,7 @@ func who(s string) (string, error) { return matching(s, whoPattern, errWho) }
 
 func org(s string) (string, error) { return matching(s, orgPattern, errOrg) }
 
-func matching(s string, pattern *regexp.Regexp, err error) (string, error) {
+func matching(s string, pattern pattern, err error) (string, error) {
 	if !pattern.MatchString(s) {
 		return "", err
 	}

@@ -44,7 +44,7 @@ func newCaller(cfg Caller) (*caller, error) {
 			c.anyOrg = true
 		case org == string(tokenstore.Global):
 			c.global = true
-		case validOrg(org):
+		case tokenstore.Org(org).Valid():
 			c.orgs[tokenstore.Org(org)] = true
 			c.onlyOrg = tokenstore.Org(org)
 		default:

@@ -93,7 +93,7 @@ func (i *jwtIssuer) readRights(c *claims, all map[string]any) {
 		c.orgs = make(map[tokenstore.Org]bool)
 	}
 	for _, org := range texts(orgs) {
-		if validOrg(org) { // nor is "*" or "@global" one
+		if tokenstore.Org(org).Valid() { // nor is "*" or "@global" one
 			c.orgs[tokenstore.Org(org)] = true
 		}
 	}

@@ -36,7 +36,7 @@ func FuzzClaims(f *testing.F) {
 		who := issuer.caller(c)
 		require.False(t, who.anyOrg || who.anyIntegration || who.global || who.readsTokens)
 		for org := range who.orgs {
-			require.True(t, validOrg(string(org)))
+			require.True(t, org.Valid())
 		}
 		require.False(t, who.may(tokenstore.Global, "GET", "/"))
 	})

@@ -6,9 +6,6 @@ import (
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
-// maxOrg is the longest name of an org.
-const maxOrg = 128
-
 // orgOf says for which org a request is, by its headers alone: an org, Global where the caller asks for it in so many words,
 // or, with neither header, the one org that the caller is bound to. Omitted is never global.
 func orgOf(h http.Header, c *caller) (tokenstore.Org, error) {
@@ -23,7 +20,7 @@ func orgOf(h http.Header, c *caller) (tokenstore.Org, error) {
 		}
 		return tokenstore.Global, nil
 	case hasID:
-		if len(ids) != 1 || !validOrg(ids[0]) {
+		if len(ids) != 1 || !tokenstore.Org(ids[0]).Valid() {
 			return "", fail(codeOrgInvalid, "X-Org-ID must be one name of at most 128 letters, digits, dots, underscores and hyphens.")
 		}
 		return tokenstore.Org(ids[0]), nil
@@ -31,14 +28,6 @@ func orgOf(h http.Header, c *caller) (tokenstore.Org, error) {
 		return c.onlyOrg, nil
 	}
 	return "", fail(codeOrgRequired, "Name the org in X-Org-ID, or ask for the global connection with X-Org-Scope: global.")
-}
-
-// validOrg matches ^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$, byte for byte: nothing is trimmed or folded.
-func validOrg(s string) bool {
-	if s == "" || len(s) > maxOrg || !alphanumeric(s[0]) {
-		return false
-	}
-	return wordBytes(s)
 }
 
 // wordBytes reports whether s has nothing but letters, digits, dots, underscores and hyphens.

@@ -69,6 +69,25 @@ type Org string
 // Global is the Org of an integration's global connection. No real org can be spelled so.
 const Global Org = "@global"
 
+// maxOrg is the longest name of an org, in bytes.
+const maxOrg = 128
+
+// Valid reports whether o can name a tenant: ^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$, byte for byte, with nothing trimmed or folded. Global
+// cannot.
+func (o Org) Valid() bool {
+	if o == "" || len(o) > maxOrg {
+		return false
+	}
+	for i := range len(o) {
+		c := o[i]
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return true
+}
+
 // Slot is a connection's key. It is always compared as a struct; its String is for people and logs only.
 type Slot struct {
 	Integration string

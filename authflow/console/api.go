@@ -5,20 +5,16 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"regexp"
 	"strings"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
-// orgPattern is what a tenant's id may look like.
-var orgPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-
 // parseOrg reads an org as people and paths write it; the global connection is written @global.
 func parseOrg(s string) (tokenstore.Org, error) {
-	if s == string(tokenstore.Global) || orgPattern.MatchString(s) {
-		return tokenstore.Org(s), nil
+	if org := tokenstore.Org(s); org == tokenstore.Global || org.Valid() {
+		return org, nil
 	}
 	return "", &failure{status: http.StatusBadRequest, code: "org_invalid",
 		detail: "An organization's id begins with a letter or digit, goes on with letters, digits, dots, dashes or underscores, and has at most 128 of them."}
