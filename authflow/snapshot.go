@@ -9,15 +9,33 @@ import (
 
 // snapshot is what is known of a connection at one moment. It is immutable.
 type snapshot struct {
-	in      *Integration
-	packed  tokenstore.Packed // see record; zero: there is no connection
-	header  [1]string         // the value ready to inject; see Credential.Values
+	in     *Integration
+	packed tokenstore.Packed // see record; zero: there is no connection
+	header [1]string         // the value ready to inject; see Credential.Values
+	plain  bool              // the access token is not in packed: it stands in header, behind "Bearer "
+	standing
+}
+
+// standing is what an integration makes of a record.
+type standing struct {
 	soft    instant
 	hard    instant
-	plain   bool // the access token is not in packed: it stands in header, behind "Bearer "
 	foreign bool // the grant was made with another client id or token URL: its refresh token goes nowhere
 	suspect bool // its refresh token may have been used since a copy of the store was made: it waits for an operator
 	renew   bool // a refresh may help, and needs no operator
+}
+
+func standingOf(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) (s standing) {
+	soft, hard := thresholds(slot, rec.Refreshed, rec.Token.Expiry)
+	s.soft, s.hard = instantOf(soft), instantOf(hard)
+	ep, err := in.Resolve(slot.Org)
+	s.foreign = err != nil || rec.Client != fingerprint(in, ep)
+	if s.foreign && in.Flow == ClientCredentials {
+		s.soft = 0 // it can be had for the new client or tenant at once
+	}
+	s.suspect = suspected(in, rec)
+	s.renew = renewable(in, rec) && (!s.foreign || in.Flow == ClientCredentials)
+	return s
 }
 
 // valid tells whether there is a token that may be used.
@@ -68,9 +86,8 @@ func newSnapshot(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) 
 	if rec == nil {
 		return s
 	}
+	s.standing = standingOf(in, slot, rec)
 	lean := *rec
-	soft, hard := thresholds(slot, rec.Refreshed, rec.Token.Expiry)
-	s.soft, s.hard = instantOf(soft), instantOf(hard)
 	if in.Format != nil {
 		s.header[0] = in.Format(rec.Token.Access)
 	} else {
@@ -79,13 +96,6 @@ func newSnapshot(in *Integration, slot tokenstore.Slot, rec *tokenstore.Record) 
 		lean.Token.Access = ""
 	}
 	s.packed = tokenstore.Pack(&lean)
-	ep, err := in.Resolve(slot.Org)
-	s.foreign = err != nil || rec.Client != fingerprint(in, ep)
-	if s.foreign && in.Flow == ClientCredentials {
-		s.soft = 0 // it can be had for the new client or tenant at once
-	}
-	s.suspect = suspected(in, rec)
-	s.renew = renewable(in, rec) && (!s.foreign || in.Flow == ClientCredentials)
 	return s
 }
 

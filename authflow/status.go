@@ -151,7 +151,7 @@ func (b *Broker) describe(m *managed, slot tokenstore.Slot, rec *tokenstore.Reco
 		}
 		return out
 	}
-	snap := newSnapshot(m.Integration, slot, rec)
+	st := standingOf(m.Integration, slot, rec)
 	out.grant = rec.Grant
 	out.ExpiresAt, out.LastRefresh, out.NextRefresh = rec.Token.Expiry, rec.Refreshed, rec.Due
 	out.HasRefresh = rec.Token.Refresh != ""
@@ -161,12 +161,12 @@ func (b *Broker) describe(m *managed, slot tokenstore.Slot, rec *tokenstore.Reco
 	if rec.Failure != nil && out.LastError == nil {
 		out.LastError = &LastError{rec.Failure.Code, rec.Failure.Text, rec.Failure.At}
 	}
-	if snap.suspect && (rec.Failure == nil || !rec.Failure.Dead) {
+	if st.suspect && (rec.Failure == nil || !rec.Failure.Dead) {
 		out.LastError = &LastError{Code: "other", Text: suspectText}
 	}
-	switch out.Status = statusOf(m.Integration, snap, now); {
+	switch out.Status = statusOf(m.Integration, st, rec, now); {
 	case out.LastError != nil || out.Status != NeedsReconnect:
-	case snap.foreign:
+	case st.foreign:
 		out.LastError = &LastError{Code: "other", Text: foreignText}
 	default:
 		out.LastError = &LastError{Code: "other", Text: "the access token has expired and there is no refresh token", Time: rec.Token.Expiry}
@@ -174,8 +174,7 @@ func (b *Broker) describe(m *managed, slot tokenstore.Slot, rec *tokenstore.Reco
 	return out
 }
 
-func statusOf(in *Integration, s *snapshot, now time.Time) Status {
-	rec := s.record()
+func statusOf(in *Integration, s standing, rec *tokenstore.Record, now time.Time) Status {
 	switch f := rec.Failure; {
 	case in.Flow == ClientCredentials && f != nil:
 		return Degraded
@@ -183,7 +182,7 @@ func statusOf(in *Integration, s *snapshot, now time.Time) Status {
 		return Active
 	case f != nil && f.Dead, s.foreign:
 		return NeedsReconnect
-	case (rec.Token.Refresh == "" || s.suspect) && s.valid(now):
+	case (rec.Token.Refresh == "" || s.suspect) && s.hard.after(now):
 		return Expiring
 	case rec.Token.Refresh == "", s.suspect:
 		return NeedsReconnect
