@@ -159,17 +159,26 @@ func (c *conn) freshAt(then int64, most time.Duration) bool {
 	return checked != 0 && then-checked <= int64(most)
 }
 
+// remembered returns what memory knows of the connection, if it need not be asked about first; else nil.
+func (b *Broker) remembered(m *managed, c *conn, now time.Time) *snapshot {
+	snap := c.snap.Load()
+	if snap == nil || !c.believed(now, b.ages.max) {
+		return nil
+	}
+	if c.age(now) > b.ages.refresh && !b.health.down(now) {
+		b.reread(c, m)
+	}
+	return b.fit(c, m, snap)
+}
+
 // current returns what is known of the connection, not older than ages.max; while the store is away, what memory has. It
 // returns an error where nothing may be concluded: the store is away and memory has nothing, or the record is unreadable.
 func (b *Broker) current(ctx context.Context, m *managed, c *conn) (*snapshot, source, error) {
 	now := time.Now()
-	snap := c.snap.Load()
-	if snap != nil && c.believed(now, b.ages.max) {
-		if c.age(now) > b.ages.refresh && !b.health.down(now) {
-			b.reread(c, m)
-		}
-		return b.fit(c, m, snap), fromMemory, nil
+	if snap := b.remembered(m, c, now); snap != nil {
+		return snap, fromMemory, nil
 	}
+	snap := c.snap.Load()
 	if b.health.down(now) {
 		return b.unasked(c, m, snap)
 	}

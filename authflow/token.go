@@ -54,12 +54,16 @@ func (in *Integration) own(org tokenstore.Org) bool { return in.Own != nil && in
 // usable returns a credential of exactly this slot.
 func (b *Broker) usable(ctx context.Context, m *managed, slot tokenstore.Slot) (Credential, error) {
 	c := b.conn(slot)
-	c.touch(time.Now()) // before the look at the store that notes it: there may be no other before it leaves memory again
-	snap, from, err := b.current(ctx, m, c)
-	if err != nil {
-		return Credential{}, b.readError(slot, err)
-	}
 	now := time.Now()
+	c.touch(now) // before the look at the store that notes it: there may be no other before it leaves memory again
+	snap, from := b.remembered(m, c, now), fromMemory
+	if snap == nil {
+		var err error
+		if snap, from, err = b.current(ctx, m, c); err != nil {
+			return Credential{}, b.readError(slot, err)
+		}
+		now = time.Now()
+	}
 	if m.AccessDies && snap.valid(now) {
 		snap = b.successor(ctx, m, c, snap)
 		now = time.Now()
@@ -77,7 +81,7 @@ func (b *Broker) usable(ctx context.Context, m *managed, slot tokenstore.Slot) (
 	if b.health.down(now) {
 		return Credential{}, &Error{ErrStore, slot, "no refresh begins that could not be stored", storeHint}
 	}
-	snap, err = b.wait(ctx, m, c, refreshNow, snap)
+	snap, err := b.wait(ctx, m, c, refreshNow, snap)
 	if err != nil {
 		return Credential{}, err
 	}
