@@ -82,7 +82,7 @@ func (x *exchange) outgoing(in *http.Request, cred authflow.Credential) (*http.R
 	}
 	x.upstream, x.secret, x.connection = t, secret, connectionOf(cred)
 	if x.tunnel != nil {
-		x.tunnel.cred = cred
+		x.tunnel.went(cred)
 	}
 	return out, nil
 }

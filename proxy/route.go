@@ -143,6 +143,16 @@ func (rt *route) targetOf(org tokenstore.Org) (*target, error) {
 	return fresh, nil
 }
 
+// leadsWhere reports whether a connection's upstream is the one that it is by another route.
+func (rt *route) leadsWhere(other *route, org tokenstore.Org) bool {
+	here, err := rt.targetOf(org)
+	if err != nil {
+		return false
+	}
+	there, err := other.targetOf(org)
+	return err == nil && here.scheme == there.scheme && here.host == there.host && here.base == there.base
+}
+
 func newTarget(cfg Target, credentialHeader string) (*target, error) {
 	u, err := url.Parse(cfg.BaseURL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {

@@ -45,7 +45,8 @@ func allowedBy(rules []rule, method, path string) bool {
 }
 
 // deniedBy reports whether a rule matches any reading that an upstream could give the path: its bytes as they came, decoded
-// once or twice, and with empty segments and what follows a semicolon left out. A rule that forbids must not be evaded by spelling.
+// once or twice, in other letter case, and with empty segments and what follows a semicolon left out. A rule that forbids must not be
+// evaded by spelling.
 func deniedBy(rules []rule, method, path string) bool {
 	once := unescape(nil, path)
 	twice := unescape(nil, once)
@@ -59,8 +60,8 @@ func deniedBy(rules []rule, method, path string) bool {
 	return false
 }
 
-// matches compares segment by segment. Loosely, empty segments of the path are skipped, and a segment's parameters need not be
-// the rule's.
+// matches compares segment by segment. Loosely, letter case is folded, empty segments of the path are skipped, and a segment's
+// parameters need not be the rule's.
 func (r *rule) matches(method, path string, loosely bool) bool {
 	if r.method != "*" && r.method != method {
 		return false
@@ -77,7 +78,7 @@ func (r *rule) matches(method, path string, loosely bool) bool {
 				break
 			}
 		}
-		if got != want && (want != "*" || got == "") && (!loosely || withoutParameters(got) != want) {
+		if got != want && (want != "*" || got == "") && (!loosely || !strings.EqualFold(withoutParameters(got), want) && !strings.EqualFold(got, want)) {
 			return false
 		}
 	}

@@ -28,15 +28,15 @@ type tunnel struct {
 	org      tokenstore.Org
 	rest     string
 	broker   Broker
-	cred     authflow.Credential // whose it is; set before it opens
-	cancel   context.CancelFunc  // makes httputil close the upstream's end; set before it opens
-	upstream io.Closer           // nil if the upstream did not switch; set before it opens
+	cancel   context.CancelFunc // makes httputil close the upstream's end; set before it opens
+	upstream io.Closer          // nil if the upstream did not switch; set before it opens
 
 	opened time.Time
 	moved  atomic.Int64 // when the last byte came by, in nanoseconds after opened
 
-	mu    sync.Mutex // guards all below
-	conn  net.Conn   // the caller's; nil until the tunnel opens
+	mu    sync.Mutex          // guards all below
+	cred  authflow.Credential // that it went with; none until the upstream is asked
+	conn  net.Conn            // the caller's; nil until the tunnel opens
 	timer *time.Timer
 	why   reason // the first that asked for its end; empty if nobody has
 }
@@ -84,7 +84,7 @@ func (x *exchange) switchProtocols(res *http.Response) error {
 	if x.tunnel == nil || !writable || !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") {
 		return fail(codeUnreachable, "The upstream switched to a protocol that was not asked for.")
 	}
-	if x.tunnel.unwanted() {
+	if x.tunnel.of.review(x.tunnel); x.tunnel.unwanted() {
 		return fail(codeOverloaded, "The configuration changed, or the proxy began to stop, during the handshake. Try again.")
 	}
 	x.status, x.byUpstream = res.StatusCode, true
@@ -185,6 +185,20 @@ func (t *tunnel) close(why reason) {
 func (t *tunnel) cutLocked() {
 	_ = t.conn.SetDeadline(time.Unix(1, 0)) // a connection that is gone needs none
 	t.cancel()
+}
+
+// went notes the credential that its request goes with.
+func (t *tunnel) went(cred authflow.Credential) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cred = cred
+}
+
+// credential returns the one that its request went with last.
+func (t *tunnel) credential() authflow.Credential {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cred
 }
 
 // unwanted reports whether somebody has asked for its end.

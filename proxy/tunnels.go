@@ -112,7 +112,7 @@ func (ts *Tunnels) closeWhere(why reason, match func(*tunnel) bool) int {
 }
 
 // Follow makes p's rules those of all tunnels, older ones included: those that p would not open are closed, because their
-// integration, its websocket permission, their caller or its right is gone. It is called when p begins to serve.
+// integration, its websocket permission, its upstream, their caller or its right is gone. It is called when p begins to serve.
 func (ts *Tunnels) Follow(p *Proxy) {
 	ts.mu.Lock()
 	ts.rules = p
@@ -120,10 +120,23 @@ func (ts *Tunnels) Follow(p *Proxy) {
 	ts.closeWhere(byNewRules, func(t *tunnel) bool { return !p.wouldOpen(t) })
 }
 
-// wouldOpen reports whether p admits what an older Proxy admitted.
+// review closes a tunnel that the present rules would not open: a reload may have overtaken its handshake.
+func (ts *Tunnels) review(t *tunnel) {
+	ts.mu.Lock()
+	p := ts.rules
+	ts.mu.Unlock()
+	if p != nil && !p.wouldOpen(t) {
+		t.close(byNewRules)
+	}
+}
+
+// wouldOpen reports whether p admits what an older Proxy admitted, and would send it to the same place.
 func (p *Proxy) wouldOpen(t *tunnel) bool {
 	rt := p.names[t.route.Integration]
 	if rt == nil || !rt.WebSocket || !slices.Contains(rt.Methods, http.MethodGet) || !rt.serves(t.org) || !rt.allows(http.MethodGet, t.rest) {
+		return false
+	}
+	if whose := t.credential().Slot.Org; whose != "" && !rt.leadsWhere(t.route, whose) {
 		return false
 	}
 	if !p.guarded {
@@ -216,7 +229,7 @@ func closeOutlived(slot tokenstore.Slot, tunnels []*tunnel) {
 	defer cancel()
 	cred, err := tunnels[0].broker.Token(ctx, slot)
 	for _, t := range tunnels {
-		if err == nil && !cred.SameGrant(t.cred) || gone(err) {
+		if err == nil && !cred.SameGrant(t.credential()) || gone(err) {
 			t.close(byDisconnect)
 		}
 	}
