@@ -105,6 +105,24 @@ func TestRetryAfterIsObeyedAndAnOperatorIsNotHeldBack(t *testing.T) {
 	})
 }
 
+// A refresh by hand that was stored was told to have failed, to the operator and to the audit log, where the store failed right after.
+func TestARefreshByHandBeforeAnOutageIsToldAsDone(t *testing.T) {
+	inWorld(t, settings{}, func(t *testing.T, w *world) {
+		w.connect("acme")
+		before := w.status("acme")
+		pass(time.Minute)
+		goAway := func() { w.store.down.Store(true) }
+		intent := func() { w.store.afterSave.Store(&goAway) }
+		w.store.afterSave.Store(&intent)
+		con, err := w.Refresh(t.Context(), slot("acme"))
+		require.NoError(t, err)
+		require.True(t, w.store.down.Load())
+		require.Equal(t, authflow.Active, con.Status)
+		require.Equal(t, time.Minute, con.LastRefresh.Sub(before.LastRefresh))
+		require.Equal(t, time.Minute, con.ExpiresAt.Sub(before.ExpiresAt))
+	})
+}
+
 func TestDeadGrantServesItsTokenToTheEnd(t *testing.T) {
 	inWorld(t, settings{}, func(t *testing.T, w *world) {
 		w.connect("acme")

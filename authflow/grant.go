@@ -202,10 +202,11 @@ func (b *Broker) Refresh(ctx context.Context, slot tokenstore.Slot) (Connection,
 	if err := b.hopeless(m, c, snap, refreshByOperator); err != nil {
 		return Connection{}, err
 	}
-	if _, err := b.wait(ctx, m, c, refreshByOperator, snap); err != nil {
+	fresh, err := b.wait(ctx, m, c, refreshByOperator, snap)
+	if err != nil {
 		return Connection{}, err
 	}
-	return b.Connection(ctx, slot)
+	return b.shown(ctx, m, slot, fresh.record()), nil
 }
 
 // Disconnect forgets a connection, on every replica, and revokes it at the provider where there is a revocation endpoint
