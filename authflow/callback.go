@@ -209,7 +209,7 @@ func (c *consents) keepGrant(ctx context.Context, m *managed, ep Endpoints, goin
 		return
 	}
 	if !waits {
-		c.voidCandidate(ctx, m, going.Slot, rec)
+		c.clearCandidate(ctx, m, going.Slot)
 	}
 	c.accepted(ctx, m, ep) // good news only: a failed exchange holds no refresh back
 	switch out.replaces = replaced; {

@@ -87,6 +87,28 @@ func pinned(rec *tokenstore.Record, asked bool) func(*tokenstore.Record) error {
 	}
 }
 
+// changeCandidate applies change to what waits for the connection, nil if nothing does, and has what it returns wait instead. All
+// that is put or taken goes through here, one at a time of all replicas: what comes after the look is neither taken nor overwritten.
+func (b *Broker) changeCandidate(ctx context.Context, slot tokenstore.Slot, change func(context.Context, *candidate) (*candidate, error)) error {
+	id := candidateID(slot)
+	return b.alone(ctx, "candidate", slot, func(ctx context.Context) error {
+		found, err := b.store.Peek(ctx, id)
+		if err != nil {
+			return err
+		}
+		waiting := candidateOf(found[0])
+		next, err := change(ctx, waiting)
+		switch {
+		case err != nil || next == waiting:
+			return err
+		case next == nil:
+			_, err := b.store.Take(ctx, id)
+			return err
+		}
+		return shelve(ctx, b.store, id, next, max(time.Until(next.Expires), 0)+candidateKept-candidateLife)
+	})
+}
+
 // await keeps rec as the connection's candidate, in place of one that waits.
 func (b *Broker) await(ctx context.Context, m *managed, slot tokenstore.Slot, rec *tokenstore.Record, replaces tokenstore.GrantID, ticket string) error {
 	now := time.Now().UTC()
@@ -95,16 +117,15 @@ func (b *Broker) await(ctx context.Context, m *managed, slot tokenstore.Slot, re
 		Grant: rec.Grant, Access: rec.Token.Access, Refresh: rec.Token.Refresh, Type: rec.Token.Type, Expiry: rec.Token.Expiry,
 		Received: rec.Refreshed, Scopes: rec.Scopes, Extra: rec.Extra, Account: rec.Account, Client: rec.Client, By: rec.ConnectedBy,
 	}
-	return b.alone(ctx, "candidate", slot, func(ctx context.Context) error {
-		former, err := take[candidate](ctx, b.store, candidateID(slot))
-		if err != nil && !errors.Is(err, tokenstore.ErrNotFound) && !errors.Is(err, tokenstore.ErrUnreadable) {
-			return err
-		}
-		if err == nil {
-			b.drop(m, slot, former, rec)
-		}
-		return shelve(ctx, b.store, candidateID(slot), next, candidateKept)
+	var former *candidate
+	err := b.changeCandidate(ctx, slot, func(_ context.Context, waiting *candidate) (*candidate, error) {
+		former = waiting
+		return &next, nil
 	})
+	if err == nil && former != nil {
+		b.drop(m, slot, *former, rec)
+	}
+	return err
 }
 
 // Confirm makes the grant that waits for an operator's word the connection's; id is that of the Awaiting that he has seen, or
@@ -166,9 +187,14 @@ func voided(slot tokenstore.Slot) error {
 	return &Error{Reason: ErrNotAwaiting, Slot: slot, Detail: "The connection has changed since: the consent was discarded."}
 }
 
-// keep puts a candidate back that was taken.
-func (b *Broker) keep(ctx context.Context, slot tokenstore.Slot, waiting candidate) error {
-	return shelve(ctx, b.store, candidateID(slot), waiting, max(time.Until(waiting.Expires), 0)+candidateKept-candidateLife)
+// keep puts a candidate back that was taken. One that has come meanwhile stays: tokenstore.ErrConflict.
+func (b *Broker) keep(ctx context.Context, slot tokenstore.Slot, taken candidate) error {
+	return b.changeCandidate(ctx, slot, func(_ context.Context, newer *candidate) (*candidate, error) {
+		if newer != nil {
+			return newer, tokenstore.ErrConflict
+		}
+		return &taken, nil
+	})
 }
 
 // decide takes the connection's candidate, if it is the one of that id: its fate is the caller's alone.
@@ -177,17 +203,16 @@ func (b *Broker) decide(ctx context.Context, slot tokenstore.Slot, id string) (*
 	if m == nil {
 		return nil, candidate{}, &Error{Reason: ErrUnknownIntegration, Slot: slot}
 	}
-	var waiting candidate
-	err := b.alone(ctx, "candidate", slot, func(ctx context.Context) error { // or another came between the look and the taking
-		seen, err := peek[candidate](ctx, b.store, candidateID(slot))
-		if err != nil {
-			return err
+	var taken candidate
+	err := b.changeCandidate(ctx, slot, func(_ context.Context, waiting *candidate) (*candidate, error) {
+		switch {
+		case waiting == nil:
+			return nil, tokenstore.ErrNotFound
+		case id != "" && id != waiting.id():
+			return nil, &Error{Reason: ErrNotAwaiting, Slot: slot, Detail: "Another consent has come meanwhile: look at it before you decide."}
 		}
-		if id != "" && id != seen.id() {
-			return &Error{Reason: ErrNotAwaiting, Slot: slot, Detail: "Another consent has come meanwhile: look at it before you decide."}
-		}
-		waiting, err = take[candidate](ctx, b.store, candidateID(slot))
-		return err
+		taken = *waiting
+		return nil, nil
 	})
 	if refusal, ok := errors.AsType[*Error](err); ok {
 		return nil, candidate{}, refusal
@@ -198,34 +223,35 @@ func (b *Broker) decide(ctx context.Context, slot tokenstore.Slot, id string) (*
 	case err != nil:
 		return nil, candidate{}, b.readError(slot, err)
 	}
-	return m, waiting, nil
+	return m, taken, nil
 }
 
-// voidCandidate discards what waits to replace an earlier grant of the connection than rec, which may be nil.
-func (b *Broker) voidCandidate(ctx context.Context, m *managed, slot tokenstore.Slot, rec *tokenstore.Record) {
-	waiting, err := take[candidate](ctx, b.store, candidateID(slot))
-	switch {
-	case err == nil && rec != nil && waiting.Replaces == rec.Grant: // by a consent that came right after this one
-		_ = b.keep(ctx, slot, waiting) // or it has to be given again
-	case err == nil:
-		b.drop(m, slot, waiting, rec)
-	case !errors.Is(err, tokenstore.ErrNotFound):
-		b.log.Debug("a consent that is void stays until it expires", "connection", slot.String(), "error", err)
-	}
-}
-
-// discardExpired discards a candidate that nobody has confirmed in time.
-func (b *Broker) discardExpired(m *managed, slot tokenstore.Slot) {
-	ctx, cancel := context.WithTimeout(context.Background(), listWork)
+// clearCandidate discards what waits for the connection, if it is for another grant than the connection has by now or has waited
+// for too long. A grant never comes back: what is for another one stays void.
+func (b *Broker) clearCandidate(ctx context.Context, m *managed, slot tokenstore.Slot) {
+	ctx, cancel := context.WithTimeout(ctx, listWork)
 	defer cancel()
-	waiting, err := take[candidate](ctx, b.store, candidateID(slot))
+	var void *candidate
+	var rec *tokenstore.Record
+	err := b.changeCandidate(ctx, slot, func(ctx context.Context, waiting *candidate) (_ *candidate, err error) {
+		if waiting == nil {
+			return nil, nil
+		}
+		rec, err = b.readBack(ctx, slot)
+		switch {
+		case err != nil && !errors.Is(err, tokenstore.ErrNotFound):
+			return nil, err
+		case err == nil && waiting.awaits(rec.Grant, time.Now()):
+			return waiting, nil
+		}
+		void = waiting
+		return nil, nil
+	})
 	switch {
-	case err != nil: // somebody else has
-	case time.Now().Before(waiting.Expires):
-		_ = b.keep(ctx, slot, waiting) // another, which came meanwhile; or it has to be given again
-	default:
-		rec, _ := b.readBack(ctx, slot) // unknown: nothing that it could harm
-		b.drop(m, slot, waiting, rec)
+	case err != nil:
+		b.log.Debug("a consent that is void stays until somebody looks again", "connection", slot.String(), "error", err)
+	case void != nil:
+		b.drop(m, slot, *void, rec)
 	}
 }
 
@@ -247,14 +273,11 @@ func (b *Broker) giveBack(m *managed, slot tokenstore.Slot, gone, rec *tokenstor
 	b.spawn(func() { b.discard(m, slot, gone) })
 }
 
-// awaitingOf reads what waits for a connection with that grant; expired says that it has waited for too long.
-func awaitingOf(raw []byte, grant tokenstore.GrantID, now time.Time) (waits *Awaiting, expired bool) {
+// candidateOf reads a candidate; nil: none, or none that can be read.
+func candidateOf(raw []byte) *candidate {
 	var c candidate
 	if raw == nil || json.Unmarshal(raw, &c) != nil {
-		return nil, false
+		return nil
 	}
-	if !c.awaits(grant, now) {
-		return nil, !now.Before(c.Expires)
-	}
-	return &Awaiting{c.id(), c.Since, c.By}, false
+	return &c
 }

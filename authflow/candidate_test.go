@@ -174,7 +174,6 @@ func TestACandidateOfAnEarlierGrantIsNeverStored(t *testing.T) {
 	e.consents()
 	before := e.stored(acme)
 	require.NoError(t, e.store.Put(t.Context(), candidateID(acme), raw[0], time.Hour))
-	require.Nil(t, e.waits(), "it is not shown either")
 	_, err = e.broker.Confirm(t.Context(), acme, "", "ops")
 	require.ErrorIs(t, err, ErrNotAwaiting)
 	require.ErrorContains(t, err, "has changed since")
@@ -183,6 +182,13 @@ func TestACandidateOfAnEarlierGrantIsNeverStored(t *testing.T) {
 	require.NoError(t, e.store.Put(t.Context(), candidateID(acme), raw[0], time.Hour))
 	require.ErrorIs(t, e.broker.Reject(t.Context(), acme, "", "ops"), ErrNotAwaiting)
 	e.requireUnchanged(before)
+
+	given := e.revoked()
+	require.NoError(t, e.store.Put(t.Context(), candidateID(acme), raw[0], time.Hour))
+	require.Nil(t, e.waits(), "it is not shown either")
+	require.Equal(t, given+1, e.revoked(), "and whoever looks gives it back")
+	_, err = e.store.Take(t.Context(), candidateID(acme))
+	require.ErrorIs(t, err, tokenstore.ErrNotFound)
 }
 
 // Somebody else with the link consented between the operator's look and his word, and was confirmed unseen.

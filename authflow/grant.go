@@ -164,7 +164,7 @@ func (b *Broker) Import(ctx context.Context, slot tokenstore.Slot, refreshToken,
 	if _, err := b.saveGrant(ctx, slot, rec, nil); err != nil {
 		return Connection{}, err
 	}
-	b.voidCandidate(ctx, m, slot, rec)
+	b.clearCandidate(ctx, m, slot)
 	b.log.Info("a grant was imported", "integration", slot.Integration, "org", string(slot.Org), "by", by)
 	return b.shown(ctx, m, slot, rec), nil
 }
@@ -247,7 +247,7 @@ func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string
 		break
 	}
 	c.replace(newSnapshot(m.Integration, slot, nil), epoch)
-	b.voidCandidate(ctx, m, slot, nil)
+	b.clearCandidate(ctx, m, slot)
 	return nil
 }
 

@@ -38,9 +38,12 @@ func (b *Broker) noteSome(ctx context.Context, m *managed, list []Connection) er
 		if t, err := time.Parse(time.RFC3339, string(found[0])); err == nil {
 			con.PendingSince = t
 		}
-		var expired bool
-		if con.Awaiting, expired = awaitingOf(found[1], con.grant, now); expired {
-			b.spawn(func() { b.discardExpired(m, con.Slot) })
+		switch c := candidateOf(found[1]); {
+		case c == nil:
+		case c.awaits(con.grant, now):
+			con.Awaiting = &Awaiting{c.id(), c.Since, c.By}
+		default:
+			b.spawn(func() { b.clearCandidate(context.Background(), m, con.Slot) })
 		}
 		var made linkList
 		if found[2] != nil && json.Unmarshal(found[2], &made) == nil {
