@@ -2,6 +2,7 @@ package authflow
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -87,6 +88,28 @@ func TestACandidateWaitsForSevenDays(t *testing.T) {
 		require.ErrorIs(t, err, ErrNotAwaiting, "nobody has looked, and it is late all the same")
 		require.NoError(t, b.Wait(t.Context()))
 		require.Len(t, p.Revocations(), 1)
+	})
+}
+
+// A consent that nobody ever looked at again stayed valid at the provider after its time, for as long as a refresh token lives there.
+func TestAConsentThatNobodyLooksAtIsGivenBackInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, store, p := bubble(t, authflowtest.Reusable)
+		time.Sleep(7*24*time.Hour - time.Minute)
+		ctx, stop := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for range 2 { // as two replicas would
+			all.Go(func() { b.Run(ctx) })
+		}
+		time.Sleep(30 * time.Second)
+		require.Empty(t, p.Revocations())
+		time.Sleep(12 * time.Hour)
+		require.Len(t, p.Revocations(), 1)
+		_, err := store.Take(t.Context(), candidateID(acme))
+		require.ErrorIs(t, err, tokenstore.ErrNotFound)
+		stop()
+		all.Wait()
+		require.NoError(t, b.Wait(context.WithoutCancel(t.Context())))
 	})
 }
 

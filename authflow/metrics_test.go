@@ -22,8 +22,9 @@ func TestCountingAllConnectionsTakesLittleOfTheTime(t *testing.T) {
 				w.store.listTime.Store(int64(c.takes))
 				w.sweep(w.Broker)
 				pass(time.Hour)
-				require.LessOrEqual(t, w.store.lists.Load(), c.max)
-				require.GreaterOrEqual(t, w.store.lists.Load(), c.atLeast)
+				counts := w.store.lists.Load() - 1 // the other is for consents that have waited for too long
+				require.LessOrEqual(t, counts, c.max)
+				require.GreaterOrEqual(t, counts, c.atLeast)
 			})
 		})
 	}

@@ -20,10 +20,11 @@ const (
 	gaugesShare  = 500              // and takes up to one part in so many of the time: every minute at 10,000 connections,
 	gaugesSeldom = 5 * time.Minute  // but is not left out for longer than this
 	gaugesBudget = time.Minute
+	lookEvery    = 12 * time.Hour // well within the week in which a consent that has expired can be given back
 )
 
-// Run sweeps: it refreshes what is due, follows the Feed, lets idle connections leave memory and keeps the gauges, until ctx
-// ends. It returns when all that it started has ended, except flights: see [Broker.Wait].
+// Run sweeps: it refreshes what is due, follows the Feed, lets idle connections leave memory, gives back consents that nobody has
+// confirmed and keeps the gauges, until ctx ends. It returns when all that it started has ended, except flights: see [Broker.Wait].
 func (b *Broker) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	s := newSweeper(b)
@@ -42,8 +43,18 @@ func (b *Broker) Run(ctx context.Context) {
 			b.proofs.forget(time.Now())
 		})
 	})
+	all.Go(func() { every(ctx, lookEvery, func() { b.look(ctx) }) })
 	all.Go(func() { every(ctx, sweepEvery, func() { s.sweep(ctx, &all) }) })
 	all.Wait()
+}
+
+// look looks at all connections, since perhaps nobody else does: it gives back what has waited for an operator for too long.
+func (b *Broker) look(ctx context.Context) {
+	for _, in := range b.Integrations() {
+		if _, err := b.Connections(ctx, in.Name); err != nil && ctx.Err() == nil {
+			b.log.Debug("whether a consent has waited for too long is not known", "integration", in.Name, "error", err)
+		}
+	}
 }
 
 // every calls fn at once and then at every tick, until ctx ends.
