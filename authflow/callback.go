@@ -181,12 +181,7 @@ func (c *consents) exchange(ctx context.Context, in *Integration, ep Endpoints, 
 		out.fails(resultExchange, "id_token", misidentifiedPage(in, got.misidentified))
 		return
 	}
-	if revoked, err := c.revoked(ctx, t); err == nil && revoked { // while the code was redeemed; not known: it was not a moment ago
-		c.unwanted(ctx, m, going.Slot, rec)
-		out.fails(resultTicketSpent, "revoked", &revokedTicket)
-		return
-	}
-	c.keepGrant(ctx, m, ep, going, rec, out)
+	c.keepGrant(ctx, m, ep, going, t, rec, out)
 }
 
 // unwanted gives rec back, unless it may be of the connection's own account.
@@ -198,8 +193,18 @@ func (c *consents) unwanted(ctx context.Context, m *managed, slot tokenstore.Slo
 }
 
 // keepGrant makes rec the connection's grant, or its candidate where the connection is another account's.
-func (c *consents) keepGrant(ctx context.Context, m *managed, ep Endpoints, going consent, rec *tokenstore.Record, out *outcome) {
-	replaced, err := c.saveGrant(ctx, going.Slot, rec, pinned(rec, going.Nonce != ""))
+func (c *consents) keepGrant(ctx context.Context, m *managed, ep Endpoints, going consent, t ticket, rec *tokenstore.Record, out *outcome) {
+	replaced, err := c.saveGrant(ctx, going.Slot, rec, func(stored *tokenstore.Record) error {
+		if revoked, err := c.revoked(ctx, t); err == nil && revoked { // not known: it was not a moment ago
+			return errLinkRevoked
+		}
+		return pinned(rec, going.Nonce != "")(stored)
+	})
+	if errors.Is(err, errLinkRevoked) {
+		c.unwanted(ctx, m, going.Slot, rec)
+		out.fails(resultTicketSpent, "revoked", &revokedTicket)
+		return
+	}
 	other, waits := errors.AsType[otherAccount](err)
 	if waits {
 		err = c.await(ctx, m, going.Slot, rec, other.replaces, going.Ticket)

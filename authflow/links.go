@@ -139,6 +139,9 @@ func idsOf(links []OpenLink) []string {
 	return ids
 }
 
+// errLinkRevoked refuses to store what came by a link that was revoked while its code was redeemed, or while the store was away.
+var errLinkRevoked = errors.New("the connect link was revoked")
+
 // revoked tells whether the ticket has been revoked since it was made, or spent.
 func (b *Broker) revoked(ctx context.Context, t ticket) (bool, error) {
 	found, err := b.store.Peek(ctx, linkListID(t.Slot), entryID(t.Slot, t.Link))

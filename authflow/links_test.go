@@ -118,6 +118,30 @@ func TestALinkRevokedDuringTheExchange(t *testing.T) {
 	require.Len(t, e.provider.Revocations(), 1)
 }
 
+// The link was looked at before the first attempt to store the grant and not before the later ones: one that was revoked while the
+// store took no writes connected all the same.
+func TestALinkRevokedWhileTheGrantCannotBeStored(t *testing.T) {
+	e := newConsentEnv(t, consentSetup{revokes: true})
+	b, link := e.newBrowser(), e.makeLink(acme, 0)
+	callback := b.consent(link.URL)
+	tried := make(chan struct{}, 100)
+	e.store.failing(func(op, _ string) error {
+		if op != "save" {
+			return nil
+		}
+		tried <- struct{}{}
+		return tokenstore.ErrUnavailable
+	})
+	got := make(chan seen, 1)
+	go func() { got <- b.get(callback) }() // ends soon after the store is back
+	<-tried
+	require.NoError(t, e.broker.RevokeLink(t.Context(), acme, link.ID))
+	e.store.failing(nil)
+	require.Equal(t, http.StatusForbidden, (<-got).status)
+	require.Nil(t, e.stored(acme))
+	require.Equal(t, 1, e.revoked())
+}
+
 // Some providers revoke everything that an account has given us with any one of its tokens: the link of a reconnect that was revoked
 // meanwhile took the connection with it.
 func TestALinkRevokedDuringAReconnectLeavesTheConnectionAlone(t *testing.T) {
