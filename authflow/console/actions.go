@@ -71,11 +71,7 @@ func (c *console) disconnect(w http.ResponseWriter, r *http.Request, v visit) {
 	}
 	err := c.broker.Disconnect(r.Context(), slot, v.operator)
 	c.logAction(r.Context(), "disconnect", v, slot, err)
-	if err != nil {
-		c.showFailure(w, failureOf(err))
-		return
-	}
-	authflow.SeeOther(w, c.screenURL(viewOf(r), &flash{Done: "disconnected", Integration: slot.Integration, Org: slot.Org}))
+	c.decided(w, r, slot, "disconnected", err)
 }
 
 // formSlot returns the connection that a form names, or answers why it names none. Only the body counts, not the query.

@@ -146,30 +146,20 @@ func (c *console) deleteConnection(r *http.Request, v visit) (any, error) {
 }
 
 func (c *console) postRefresh(r *http.Request, v visit) (any, error) {
-	_, slot, err := c.slotOf(r, v, r.PathValue("org"))
+	_, slot, err := c.asked(r, v, &struct{}{})
 	if err != nil {
-		return nil, err
-	}
-	if err := readJSON(r, &struct{}{}); err != nil {
 		return nil, err
 	}
 	con, err := c.broker.Refresh(r.Context(), slot)
-	c.logAction(r.Context(), "refresh", v, slot, err)
-	if err != nil {
-		return nil, err
-	}
-	return jsonOf(con), nil
+	return c.became(r, v, "refresh", con, slot, err)
 }
 
 func (c *console) putGrant(r *http.Request, v visit) (any, error) {
-	in, slot, err := c.slotOf(r, v, r.PathValue("org"))
-	if err != nil {
-		return nil, err
-	}
 	var body struct {
 		RefreshToken string `json:"refresh_token"`
 	}
-	if err := readJSON(r, &body); err != nil {
+	in, slot, err := c.asked(r, v, &body)
+	if err != nil {
 		return nil, err
 	}
 	if !isToken(body.RefreshToken) {
@@ -179,7 +169,21 @@ func (c *console) putGrant(r *http.Request, v visit) (any, error) {
 		return nil, badRequest("This integration uses client_credentials: it has no refresh tokens.")
 	}
 	con, err := c.broker.Import(r.Context(), slot, body.RefreshToken, v.operator)
-	c.logAction(r.Context(), "import", v, slot, err)
+	return c.became(r, v, "import", con, slot, err)
+}
+
+// asked returns the connection that a call's path names, with the call's body read into body.
+func (c *console) asked(r *http.Request, v visit, body any) (*authflow.Integration, tokenstore.Slot, error) {
+	in, slot, err := c.slotOf(r, v, r.PathValue("org"))
+	if err == nil {
+		err = readJSON(r, body)
+	}
+	return in, slot, err
+}
+
+// became logs an action, and answers with the connection as the action left it.
+func (c *console) became(r *http.Request, v visit, action string, con authflow.Connection, slot tokenstore.Slot, err error) (any, error) {
+	c.logAction(r.Context(), action, v, slot, err)
 	if err != nil {
 		return nil, err
 	}

@@ -16,14 +16,11 @@ type linkJSON struct {
 }
 
 func (c *console) postConnectLink(r *http.Request, v visit) (any, error) {
-	in, slot, err := c.slotOf(r, v, r.PathValue("org"))
-	if err != nil {
-		return nil, err
-	}
 	body := struct {
 		ExpiresIn string `json:"expires_in"`
 	}{authflow.LinkLife.String()}
-	if err := readJSON(r, &body); err != nil {
+	in, slot, err := c.asked(r, v, &body)
+	if err != nil {
 		return nil, err
 	}
 	life, err := time.ParseDuration(body.ExpiresIn)
@@ -80,29 +77,19 @@ type decisionJSON struct {
 }
 
 func (c *console) postConfirm(r *http.Request, v visit) (any, error) {
-	_, slot, err := c.slotOf(r, v, r.PathValue("org"))
-	if err != nil {
-		return nil, err
-	}
 	var seen decisionJSON
-	if err := readJSON(r, &seen); err != nil {
+	_, slot, err := c.asked(r, v, &seen)
+	if err != nil {
 		return nil, err
 	}
 	con, err := c.waiting.Confirm(r.Context(), slot, seen.ID, v.operator)
-	c.logAction(r.Context(), "account_confirmed", v, slot, err)
-	if err != nil {
-		return nil, err
-	}
-	return jsonOf(con), nil
+	return c.became(r, v, "account_confirmed", con, slot, err)
 }
 
 func (c *console) postReject(r *http.Request, v visit) (any, error) {
-	_, slot, err := c.slotOf(r, v, r.PathValue("org"))
-	if err != nil {
-		return nil, err
-	}
 	var seen decisionJSON
-	if err := readJSON(r, &seen); err != nil {
+	_, slot, err := c.asked(r, v, &seen)
+	if err != nil {
 		return nil, err
 	}
 	err = c.waiting.Reject(r.Context(), slot, seen.ID, v.operator)
@@ -110,9 +97,5 @@ func (c *console) postReject(r *http.Request, v visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	con, err := v.sees.Connection(r.Context(), slot)
-	if err != nil {
-		return nil, err
-	}
-	return jsonOf(con), nil
+	return c.getConnection(r, v)
 }

@@ -169,6 +169,7 @@ func (c *console) reject(w http.ResponseWriter, r *http.Request, v visit) {
 	c.decided(w, r, slot, "rejected", err)
 }
 
+// decided leads back to the screen, which says what was done with a connection; or shows why it was not.
 func (c *console) decided(w http.ResponseWriter, r *http.Request, slot tokenstore.Slot, done string, err error) {
 	if err != nil {
 		c.showFailure(w, failureOf(err))
