@@ -225,6 +225,16 @@ func TestATrustedNetworkNeedsNoCallers(t *testing.T) {
 	require.True(t, load(t, write(t, "proxy: {listen: \":8080\", trust_network: true}\n"+minimal(t))).Proxy.TrustNetwork)
 }
 
+// Where nothing names orgs only subjects have rights, and a claim of integrations takes some of theirs away.
+func TestAnIntegrationsClaimNeedsNoOrgClaim(t *testing.T) {
+	cfg := load(t, write(t, `
+caller_jwt: {issuer: https://issuer.example.com, audience: a, integrations_claim: roles}
+callers: [{name: a, subjects: [pod], orgs: [acme], integrations: [Graph]}]
+`+minimal(t)))
+	require.Nil(t, cfg.CallerJWT[0].OrgClaim)
+	require.Equal(t, []string{"roles"}, cfg.CallerJWT[0].IntegrationsClaim)
+}
+
 // load loads a good file.
 func load(t *testing.T, file string) *config.Config {
 	t.Helper()

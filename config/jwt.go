@@ -18,7 +18,8 @@ type CallerJWT struct {
 	// OrgClaim is the way to the claim that names the caller's org or orgs: one name, or one per level of nesting. Nil: none does,
 	// and only subjects that an entry of callers lists are callers.
 	OrgClaim []string
-	// IntegrationsClaim is the way to the claim that names the integrations that such a caller may use; nil: it may use all.
+	// IntegrationsClaim is the way to the claim that names the integrations that such a caller may use; nil: it may use all. Of the
+	// rights of a subject that an entry of callers lists, either claim leaves what it names, where a token has it.
 	IntegrationsClaim []string
 }
 
@@ -46,9 +47,6 @@ func readCallerJWT(n node) []CallerJWT {
 		}
 		j.OrgClaim = claimPath(o.at("org_claim"))
 		j.IntegrationsClaim = claimPath(o.at("integrations_claim"))
-		if j.IntegrationsClaim != nil && !o.at("org_claim").given() {
-			o.at("integrations_claim").problem("does nothing without org_claim: the rights of subjects stand in callers")
-		}
 		o.close()
 		list = append(list, j)
 	}

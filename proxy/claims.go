@@ -31,6 +31,7 @@ type claims struct {
 	keys         *keySet                 // which that is one of
 	bound        bool                    // it has the claim that names orgs
 	orgs         map[tokenstore.Org]bool // that it names, the valid ones alone
+	limited      bool                    // it has the claim that names integrations
 	integrations []string                // that it names; nil: none
 }
 
@@ -85,25 +86,21 @@ func (c *claims) over(now time.Time) bool {
 
 // readRights reads what the claims name that the configuration looks for.
 func (i *jwtIssuer) readRights(c *claims, all map[string]any) {
-	if i.OrgClaim == nil {
-		return
-	}
-	var orgs any
-	if orgs, c.bound = claimAt(all, i.OrgClaim); c.bound {
+	var named any
+	if named, c.bound = claimAt(all, i.OrgClaim); c.bound {
 		c.orgs = make(map[tokenstore.Org]bool)
-	}
-	for _, org := range texts(orgs) {
-		if tokenstore.Org(org).Valid() { // nor is "*" or "@global" one
-			c.orgs[tokenstore.Org(org)] = true
+		for _, org := range texts(named) {
+			if tokenstore.Org(org).Valid() { // nor is "*" or "@global" one
+				c.orgs[tokenstore.Org(org)] = true
+			}
 		}
 	}
-	if i.IntegrationsClaim != nil {
-		named, _ := claimAt(all, i.IntegrationsClaim)
+	if named, c.limited = claimAt(all, i.IntegrationsClaim); c.limited {
 		c.integrations = texts(named)
 	}
 }
 
-// claimAt follows a path of names through nested objects.
+// claimAt follows a path of names through nested objects. A nil path finds nothing.
 func claimAt(all map[string]any, path []string) (value any, found bool) {
 	value = all
 	for _, name := range path {
@@ -164,10 +161,14 @@ func (i *jwtIssuer) caller(c *claims) *caller {
 }
 
 // within returns the caller with those of its rights that claims leave it: where they name orgs, no other one and not the global
-// connection.
+// connection; where they name integrations, no other one.
 func (c *caller) within(claims *claims) *caller {
 	narrow := *c
 	narrow.claims = claims
+	if claims.limited {
+		narrow.anyIntegration = false
+		narrow.integrations = slices.DeleteFunc(slices.Clone(claims.integrations), func(name string) bool { return !c.uses(name) })
+	}
 	if !claims.bound {
 		return &narrow
 	}

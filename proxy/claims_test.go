@@ -39,5 +39,10 @@ func FuzzClaims(f *testing.F) {
 			require.True(t, org.Valid())
 		}
 		require.False(t, who.may(tokenstore.Global, "GET", "/"))
+		entry := &caller{orgs: map[tokenstore.Org]bool{"acme": true}, integrations: []string{"x", "y"}, global: true}
+		narrow := entry.within(c)
+		require.False(t, narrow.anyOrg || narrow.anyIntegration)
+		require.Subset(t, entry.orgs, narrow.orgs)
+		require.Subset(t, entry.integrations, narrow.integrations)
 	})
 }

@@ -21,8 +21,9 @@ const maxJWT = 16 << 10
 //
 // A token counts if one of the issuer's published keys has signed it with one of Algorithms; if iss is Issuer, aud names one of
 // Audience, and exp, nbf and iat agree with the clock, give or take 30 s. Its caller is the [Caller] that names its sub, within
-// the orgs that the claim at OrgClaim names, if the token has one. Whom no Caller names may use the orgs that this claim names,
-// never "*" or the global connection, with the integrations that the claim at IntegrationsClaim names.
+// the orgs that the claim at OrgClaim names and the integrations that the claim at IntegrationsClaim names: a claim that the token
+// has takes rights of the Caller away, and gives none. Whom no Caller names may use the orgs of the one claim, never "*" or the
+// global connection, with the integrations of the other.
 type JWTIssuer struct {
 	Issuer     string   // compared byte for byte
 	Audience   []string // one of them must be in a token

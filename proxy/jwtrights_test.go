@@ -68,6 +68,19 @@ func TestWhatAJWTMayDo(t *testing.T) {
 		"a claim of two leaves what both have":   {"two", []string{"globex", "initech"}, nil, "/graph/x", "", "", ok, "globex"},
 		"a claim gives a subject no org":         {"two", []string{"globex", "initech"}, nil, "/graph/x", "initech", "", forbidden, ""},
 		"a claim without an org of the subject":  {"one", "globex", nil, "/other/v1.0/x", "", "", forbidden, ""},
+		"a subject within both claims":           {"all", "globex", graph, "/graph/x", "", "", ok, "globex"},
+		"an integration takes none of the orgs":  {"all", nil, graph, "/graph/x", "initech", "", ok, "initech"},
+		"an integration leaves global":           {"all", nil, graph, "/graph/x", "", "global", ok, "@global"},
+		"a subject outside its integrations":     {"all", nil, graph, "/other/x", "acme", "", forbidden, ""},
+		"one integration of all, as text":        {"all", nil, "Other", "/other/x", "acme", "", ok, "acme"},
+		"two integrations leave what both have":  {"one", nil, []string{"Microsoft_Graph", "Other"}, "/other/v1.0/x", "acme", "", ok, "acme"},
+		"a claim gives no integration":           {"one", nil, []string{"Microsoft_Graph", "Other"}, "/graph/v1.0/x", "acme", "", forbidden, ""},
+		"without an integration of the subject":  {"one", nil, graph, "/other/v1.0/x", "acme", "", forbidden, ""},
+		"a subject's rules within its claim":     {"one", nil, "Other", "/other/beta", "acme", "", forbidden, ""},
+		"every integration takes all away":       {"all", nil, "*", "/graph/x", "acme", "", forbidden, ""},
+		"no integration takes all away":          {"all", nil, []string{}, "/graph/x", "acme", "", forbidden, ""},
+		"a number among a subject's":             {"all", nil, []any{"Microsoft_Graph", 7}, "/graph/x", "acme", "", forbidden, ""},
+		"an integration in other case":           {"all", nil, "microsoft_graph", "/graph/x", "acme", "", forbidden, ""},
 		"a subject in other case is another one": {"ALL", nil, nil, "/graph/x", "acme", "", forbidden, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,6 +138,21 @@ func TestWithoutAnOrgClaimOnlySubjectsHaveRights(t *testing.T) {
 	require.Equal(t, 200, res.StatusCode, "tid is no claim that counts")
 	res, _ = b.bearer(t, i.token(t, key, map[string]any{"sub": "other"}), "X-Org-ID: acme")
 	require.Equal(t, 403, res.StatusCode)
+}
+
+// The claim that names integrations is one by itself: without one for the org it narrows those whom an entry of callers names.
+func TestAnIntegrationsClaimAloneNarrowsSubjects(t *testing.T) {
+	key := newSigningKey(t, "one")
+	i := newKeyIssuer(key).serve(t)
+	b := start(t, nil, withIssuer(i, func(j *JWTIssuer) { j.OrgClaim, j.IntegrationsClaim = nil, []string{"roles"} }), onConfig(func(c *Config) {
+		c.Callers[0].Subjects = []Subject{{i.url, "pod"}}
+	}))
+	for role, status := range map[string]int{"Microsoft_Graph": 200, "Other": 403} {
+		res, _ := b.bearer(t, i.token(t, key, map[string]any{"sub": "pod", "tid": nil, "roles": role}), "X-Org-ID: acme")
+		require.Equal(t, status, res.StatusCode, role)
+		res, _ = b.bearer(t, i.token(t, key, map[string]any{"sub": "other", "tid": "acme", "roles": role}), "X-Org-ID: acme")
+		require.Equal(t, 403, res.StatusCode, "nobody's")
+	}
 }
 
 // Two issuers may have subjects and kids of the same name.
