@@ -115,10 +115,10 @@ func outcomeOf(err error) string {
 	return authflow.OK
 }
 
-// commandAudit returns the audit log for what a command does in place of a running serve. The command goes on without one that
-// cannot be opened.
+// commandAudit returns the audit log for what a command does in place of a running serve. What is configured to go to stdout goes to
+// stderr: a command's stdout is its answer, which scripts read. The command goes on without a log that cannot be opened.
 func commandAudit(cfg *config.Config, std stdio, log *slog.Logger) *auditLog {
-	a := newAuditLog(std.out, nil, log)
+	a := newAuditLog(std.err, nil, log)
 	if err := a.follow(cfg.Audit); err != nil {
 		log.Error("the audit log cannot be written; the command goes on without it", "error", err)
 	}

@@ -61,6 +61,21 @@ func TestStdoutWhoseReaderHasGoneEndsNothing(t *testing.T) {
 	require.Equal(t, 0, r.exit(t))
 }
 
+// Scripts read what a command answers with, and used to find the line of the audit log in it.
+func TestACommandsAuditLineIsNotAmongItsAnswer(t *testing.T) {
+	s := newSetup(t, authflowtest.New(t, authflowtest.Config{}), audits("stdout: true"))
+	r := s.start(t) // makes the store
+	r.signal(t, syscall.SIGTERM)
+	require.Equal(t, 0, r.exit(t))
+	for action, args := range map[string][]string{"rekey": {"rekey"}, "backup": {"backup", filepath.Join(s.dir, "copy")}} {
+		out, stderr, code := s.command(t, append(args, "-config", s.config)...)
+		require.Equal(t, 0, code, stderr)
+		require.NotEmpty(t, out)
+		require.NotContains(t, out, `"action"`)
+		require.Contains(t, stderr, `"action":"`+action+`"`)
+	}
+}
+
 func TestReloadMovesTheAuditLog(t *testing.T) {
 	s := newSetup(t, authflowtest.New(t, authflowtest.Config{}), audits("file: DIR/one.log"))
 	r := s.start(t)
