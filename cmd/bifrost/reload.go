@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"regexp"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -20,7 +21,8 @@ type reloader struct {
 	env     func(string) (string, bool)
 	watch   *watch
 
-	loaded  *config.Config // as last read without a problem
+	loaded  *config.Config // in force, but for what only a restart changes
+	tried   *config.Config // of the last look; nil: the file has a problem
 	trouble error          // of the last look; nil: loaded is in force
 }
 
@@ -35,11 +37,27 @@ func (r *reloader) look(asked bool) {
 		return
 	}
 	r.process.reloads.failed()
-	if asked || r.trouble == nil || r.trouble.Error() != err.Error() {
+	if asked || !r.knows(cfg, err) {
 		report(r.process.log, err)
 		r.process.audit.audited(authflow.ActionReloadFailed, "refused")
 	}
-	r.trouble = err
+	r.tried, r.trouble = cfg, err
+}
+
+// counts finds the numbers in a text, and as $1 what stands in quotes, where a number is part of a name.
+var counts = regexp.MustCompile(`("[^"]*")|\d+(?: ×)?`)
+
+// knows says whether the last look met the same trouble. As long as the file is the same, so is trouble that only counts something
+// else, such as what a key still seals.
+func (r *reloader) knows(cfg *config.Config, err error) bool {
+	if r.trouble == nil {
+		return false
+	}
+	before, now := r.trouble.Error(), err.Error()
+	if cfg != nil && reflect.DeepEqual(cfg, r.tried) {
+		before, now = counts.ReplaceAllString(before, "$1"), counts.ReplaceAllString(now, "$1")
+	}
+	return before == now
 }
 
 // apply brings cfg into force, whole or not at all.
