@@ -18,7 +18,7 @@ import (
 type Action string
 
 // The actions. ConnectFailed is a consent given whose connection could not be made, ConnectRefused a callback that is not of a
-// consent begun in that browser.
+// consent begun in that browser, or another issuer's.
 const (
 	ActionConnect          Action = "connect"
 	ActionReconnect        Action = "reconnect"

@@ -113,7 +113,9 @@ func (c *consents) receive(w http.ResponseWriter, r *http.Request, in *Integrati
 	}
 	http.SetCookie(w, cookie)
 	if in.Issuer != "" && a.iss != in.Issuer { // RFC 9207 section 2.4: errors too, and compared as they are
-		return refuse(in, "other issuer", &otherIssuer)
+		out := outcomeOf(going)
+		out.fails(resultRefused, "other issuer", &otherIssuer)
+		return out
 	}
 	defer c.ended(ctx, going.Slot)
 	if a.err != "" {
@@ -236,6 +238,8 @@ func (c *consents) keepGrant(ctx context.Context, m *managed, ep Endpoints, goin
 	})
 }
 
+// refuse is what becomes of a callback that has spent no state. It names no connection: one state, sent again and again, must not
+// fill that one's history.
 func refuse(in *Integration, reason string, p *problem) outcome {
 	return outcome{result: resultRefused, slot: tokenstore.Slot{Integration: in.Name}, reason: reason, problem: p}
 }

@@ -84,6 +84,32 @@ func TestEveryCallbackIsAnEvent(t *testing.T) {
 	require.Equal(t, event(ActionConnect, OK, ""), e.audited.take(t), "after a disconnect it is new again")
 }
 
+// A state that is known and spent says whose consent it was, also where the answer is another issuer's. What spends none names no
+// connection, so that nobody can push out a history by sending one state again and again.
+func TestACallbackOfAnotherIssuerNamesItsConnection(t *testing.T) {
+	e := newConsentEnv(t, consentSetup{change: func(in *Integration) { in.Issuer = "https://idp.example" }})
+	refused := func(detail string) Event {
+		return Event{Action: ActionConnectRefused, Actor: Anonymous, Slot: tokenstore.Slot{Integration: "Graph"}, Outcome: "refused", Detail: detail}
+	}
+	b, other := e.newBrowser(), e.newBrowser()
+	callback := with(t, b.consent(e.link()), "iss", "https://evil.example")
+	for _, cookie := range b.client.Jar.Cookies(mustParse(t, callback)) {
+		other.client.Jar.SetCookies(mustParse(t, callback), []*http.Cookie{{Name: cookie.Name, Value: "made-up", Path: "/"}})
+	}
+	other.get(callback)
+	require.Equal(t, []Event{refused("other cookie")}, e.audited.take(t))
+	b.get(callback)
+	known := refused("other issuer")
+	known.Actor, known.Link, known.Slot = "ops", "a link", acme
+	require.Equal(t, []Event{known}, e.audited.take(t))
+	b.get(callback)
+	require.Equal(t, []Event{refused("no cookie")}, e.audited.take(t), "the state is spent, and its cookie gone")
+	history, err := e.broker.History(t.Context(), acme)
+	require.NoError(t, err)
+	require.Len(t, history, 1)
+	require.Contains(t, e.logs.String(), `"reason":"other issuer"`)
+}
+
 func TestAConsentByAnotherAccountIsAnEvent(t *testing.T) {
 	e, _ := pendingAccounts(t, consentSetup{})
 	events := e.audited.take(t)
