@@ -59,7 +59,8 @@ type card struct {
 	RedirectURI string
 	Count       counts
 	Rows        []row
-	Matching    int // connections that the view's filter lets through
+	Matching    int    // connections that the view's filter lets through
+	Wanted      string // the org that the filter names, where it lets none through
 	NoGlobal    bool
 	Failure     string // why its connections cannot be listed
 	ConnectURL  string
@@ -129,7 +130,7 @@ func (c *console) screen(ctx context.Context, look view, v visit) screen {
 		s.Total.All += card.Count.All
 		s.Total.Active += card.Count.Active
 		s.Total.Attention += card.Count.Attention
-		if card.Matching > 0 || card.Failure != "" || !s.Filtered() {
+		if card.Matching > 0 || card.Failure != "" || !s.Filtered() || s.View.Integration != "" {
 			s.Cards = append(s.Cards, card)
 		}
 	}
@@ -160,6 +161,9 @@ func (c *console) card(in *authflow.Integration, connections []authflow.Connecti
 		}
 	}
 	out.Matching = len(shown)
+	if len(shown) == 0 && tokenstore.Org(look.Query).Valid() {
+		out.Wanted = look.Query
+	}
 	here := look // rows lead back to the page that they are on
 	look = look.of(in.Name).onPage(look.Page)
 	if whole {

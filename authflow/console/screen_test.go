@@ -132,6 +132,21 @@ func TestAFilterHidesIntegrationsWithoutAMatch(t *testing.T) {
 	require.Contains(t, s.get("/integrations?integration=Private").Body.String(), "No organization is connected yet.")
 }
 
+// A failure's connect_url filters by the org: of one that never connected there is no row, but it can be connected there.
+func TestAFilterOfOneIntegrationLeavesTheFormToConnect(t *testing.T) {
+	s := newSite(t).signIn()
+	for query, field := range map[string]string{"nobody": `value="nobody" `, "%40global": "", "no+org": "", "": ""} {
+		page := s.get("/integrations?integration=Private&q=" + query).Body.String()
+		require.Contains(t, page, `action="/integrations/Private/connect"`, query)
+		require.Contains(t, page, `type="text" name="org" `+field+"required", query)
+		require.Equal(t, query != "", strings.Contains(page, "No connection matches."), query)
+		require.NotContains(t, page, ">Microsoft_Graph<", query)
+	}
+	page := s.get("/integrations?integration=Microsoft_Graph&q=acme").Body.String()
+	require.Contains(t, page, ">acme<")
+	require.Contains(t, page, `name="org" required`, "it has a row")
+}
+
 func TestAnOrgUsesOnlyAGlobalConnectionThatThereIs(t *testing.T) {
 	s := newSite(t).signIn()
 	require.Contains(t, s.get("/integrations?q=globex").Body.String(), "Uses global")

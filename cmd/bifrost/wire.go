@@ -201,8 +201,8 @@ func target(in *config.Integration) func(tokenstore.Org) (proxy.Target, error) {
 // connectURL leads a person to the connection on the screen. It is not a connect link: whoever follows it must sign in.
 func connectURL(publicURL string) func(tokenstore.Slot) string {
 	return func(slot tokenstore.Slot) string {
-		query := url.Values{"org": {string(slot.Org)}}
-		return publicURL + "/integrations?" + query.Encode() + "#" + url.PathEscape(slot.Integration)
+		filter := url.Values{"integration": {slot.Integration}, "q": {string(slot.Org)}}
+		return publicURL + "/integrations?" + filter.Encode()
 	}
 }
 
