@@ -2,8 +2,12 @@ package authflow
 
 import (
 	"context"
+	"errors"
 	"net"
+	"strings"
 	"time"
+
+	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 // report writes the one log line of a callback, and its event. Nothing that the browser or the provider sent is in them.
@@ -33,9 +37,47 @@ func (c *consents) report(out outcome) {
 	default:
 		log.Warn("connect failed")
 	}
-	if out.result != resultRefused || c.refusals.lets(time.Now()) {
-		c.Audit(context.Background(), out.event()) // the browser may have hung up
+	if e := out.event(); c.tells(out, &e) {
+		c.Audit(context.Background(), e) // the browser may have hung up
 	}
+}
+
+// maxTold is how many consents of one link that came to nothing are told. Its holder can deny as many as he likes, and must neither
+// fill a disk nor push what others did out of the connection's history. The log tells of all.
+const maxTold = 20
+
+// tells says whether the event of a callback is told, and puts into it that it is the last of its kind.
+func (c *consents) tells(out outcome, e *Event) bool {
+	switch {
+	case out.result == resultRefused && out.link == "":
+		return c.refusals.lets(time.Now())
+	case out.result != resultRefused && out.result != resultDenied && out.result != resultExchange && out.result != resultTicketSpent:
+		return true
+	}
+	n, err := c.countFailed(out)
+	if err != nil {
+		return true
+	}
+	if n == maxTold {
+		e.Detail = strings.TrimPrefix(e.Detail+"; of further consents by this link that come to nothing the log alone tells", "; ")
+	}
+	return n <= maxTold
+}
+
+// countFailed returns how many consents of a link have come to nothing, up to one more than are told.
+func (c *consents) countFailed(out outcome) (n int, err error) {
+	id := "failed consents:" + out.link
+	err = c.alone(context.Background(), "failed consents by "+out.link, out.slot, func(ctx context.Context) error {
+		before, err := peek[int](ctx, c.store, id)
+		if err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
+			return err
+		}
+		if n = before + 1; n > maxTold {
+			return nil
+		}
+		return shelve(ctx, c.store, id, n, MaxLinkLife+consentLife)
+	})
+	return n, err
 }
 
 // event returns what the audit log tells of a callback.

@@ -3,6 +3,7 @@ package authflow
 import (
 	"encoding/json"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -115,6 +116,47 @@ func TestAConsentByAnotherAccountIsAnEvent(t *testing.T) {
 	events := e.audited.take(t)
 	last := events[len(events)-1]
 	require.Equal(t, Event{Action: ActionAccountPending, Actor: "ops", Link: "a link", Slot: acme, Outcome: OK}, last)
+}
+
+// Denying used to write a line each time, so that who holds a link could push everything else out of the connection's history.
+func TestALinksHolderCannotFillTheAuditLog(t *testing.T) {
+	const issuer = "https://idp.example/tenant"
+	e := newConsentEnv(t, consentSetup{
+		provider: authflowtest.Config{Issuer: issuer}, change: func(in *Integration) { in.Issuer = issuer },
+	})
+	b, link := e.newBrowser(), e.link()
+	b.get(b.consent(e.link()))
+	require.Len(t, e.audited.take(t), 1, "connected")
+	deny := func(link string) {
+		b.get(with(t, b.consent(link), "code", "", "error", "access_denied"))
+	}
+	for range maxTold + 15 {
+		deny(link)
+	}
+	b.get(with(t, b.consent(link), "code", "CANARY-made-up"))
+	b.get(with(t, b.consent(link), "iss", "https://evil.example"))
+	told := e.audited.take(t)
+	require.Len(t, told, maxTold)
+	require.Empty(t, told[maxTold-2].Detail)
+	require.Contains(t, told[maxTold-1].Detail, "the log alone tells")
+	require.Equal(t, maxTold+15, strings.Count(e.logs.String(), "consent denied"))
+	history, err := e.broker.History(t.Context(), acme)
+	require.NoError(t, err)
+	require.Equal(t, ActionConnect, history[maxTold].Action, "it is still there")
+
+	deny(e.link())
+	require.Len(t, e.audited.take(t), 1, "another link")
+	b.get(b.consent(link))
+	require.Equal(t, ActionReconnect, e.audited.take(t)[0].Action, "the link connects, and that is told")
+}
+
+func TestADenialThatCannotBeCountedIsTold(t *testing.T) {
+	e := newConsentEnv(t, consentSetup{})
+	b := e.newBrowser()
+	denied := with(t, b.consent(e.link()), "code", "", "error", "access_denied")
+	e.store.failing(unavailable("peek failed consents:"))
+	require.Equal(t, http.StatusForbidden, b.get(denied).status)
+	require.Len(t, e.audited.take(t), 1)
 }
 
 func TestFloodOfRefusedCallbacksDoesNotFillTheAuditLog(t *testing.T) {
