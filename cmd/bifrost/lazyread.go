@@ -8,14 +8,24 @@ import (
 	"time"
 )
 
+// hangUpLook is how long a request has been under way when it is first looked whether its caller has hung up.
+const hangUpLook = 100 * time.Millisecond
+
 // lazyRead sets the read deadline of a connection when a Read begins that could need it, and not whenever it is told to: around a
 // small request net/http's server moves the deadline six times, of which a Read sees two, and each costs a lock and a timer. What
 // a Read sees is as if each had been set at once.
+//
+// A Read of one byte without a deadline is net/http's server's, which watches during a request whether its caller hangs up. It begins
+// a little later: most requests are over by then, and are spared a Read that finds nothing and has to be broken off.
 type lazyRead struct {
 	mu      sync.Mutex // guards the fields below; never held while a Read waits
 	wanted  time.Time  // as the connection's user set it; zero: none
 	set     time.Time  // of the connection itself; not after wanted while a Read is under way
 	reading bool
+
+	change sync.Cond // of wanted or due, for a Read that begins later
+	due    bool      // it is to begin
+	timer  *time.Timer
 }
 
 // longAgo is later than every deadline that is set to end a Read at once.
@@ -27,6 +37,7 @@ func (l *lazyRead) setReadDeadline(conn net.Conn, t time.Time) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.wanted = t
+	l.change.Signal()
 	if !l.reading || !earlier(t, l.set) {
 		return nil // the next Read sets it, or the one under way when it ends too early
 	}
@@ -36,6 +47,9 @@ func (l *lazyRead) setReadDeadline(conn net.Conn, t time.Time) error {
 
 // read is conn's Read.
 func (l *lazyRead) read(conn net.Conn, p []byte) (int, error) {
+	if len(p) == 1 && !l.wait() {
+		return 0, os.ErrDeadlineExceeded
+	}
 	l.begin(conn)
 	n, err := conn.Read(p)
 	for errors.Is(err, os.ErrDeadlineExceeded) && n == 0 && l.goOn(conn) {
@@ -45,6 +59,35 @@ func (l *lazyRead) read(conn net.Conn, p []byte) (int, error) {
 	l.reading = false
 	l.mu.Unlock()
 	return n, err
+}
+
+// wait has a Read that watches for a hang-up begin later. It returns false if a deadline in the past ends it before.
+func (l *lazyRead) wait() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.wanted.IsZero() {
+		return true
+	}
+	l.due = false
+	if l.timer == nil {
+		l.change.L = &l.mu
+		l.timer = time.AfterFunc(hangUpLook, l.hurry)
+	} else {
+		l.timer.Reset(hangUpLook)
+	}
+	for l.wanted.IsZero() && !l.due {
+		l.change.Wait()
+	}
+	l.timer.Stop()
+	return l.wanted.IsZero() || time.Until(l.wanted) > 0
+}
+
+// hurry has a Read begin that waits.
+func (l *lazyRead) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.due = true
+	l.change.Signal()
 }
 
 // begin has the Read to come end no later than is wanted. That it may end earlier costs less than to prevent it, unless it would

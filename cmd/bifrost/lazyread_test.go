@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"net"
 	"os"
 	"testing"
@@ -10,11 +11,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// counted is a connection that counts how often its read deadline is moved.
+// counted is a connection that counts how often its read deadline is moved, and its Reads.
 type counted struct {
 	net.Conn
-	moves int
-	lazy  lazyRead
+	moves, reads int
+	lazy         lazyRead
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	c.reads++
+	return c.Conn.Read(p)
 }
 
 func (c *counted) SetReadDeadline(t time.Time) error {
@@ -28,6 +34,7 @@ func (c *counted) read() error {
 }
 
 func (c *counted) within(d time.Duration) { _ = c.lazy.setReadDeadline(c, time.Now().Add(d)) }
+func (c *counted) breakOff()              { _ = c.lazy.setReadDeadline(c, time.Unix(1, 0)) } // as net/http's server does
 func (c *counted) clear()                 { _ = c.lazy.setReadDeadline(c, time.Time{}) }
 
 // lazily runs test in fake time with a connection and its peer.
@@ -120,7 +127,7 @@ func TestDeadlinesThatNoReadSeesCostNothing(t *testing.T) {
 			c.clear()
 			c.within(10 * time.Second) // for its headers, which have been read
 			c.clear()
-			time.AfterFunc(time.Millisecond, func() { c.within(-time.Hour) })
+			time.AfterFunc(time.Millisecond, c.breakOff)
 			require.ErrorIs(t, c.read(), os.ErrDeadlineExceeded) // in the background, until the answer is written
 			c.clear()
 		}
@@ -129,6 +136,39 @@ func TestDeadlinesThatNoReadSeesCostNothing(t *testing.T) {
 		for range 100 {
 			request()
 		}
-		require.LessOrEqual(t, c.moves, 200)
+		require.LessOrEqual(t, c.moves, 2)
+		require.Equal(t, 101, c.reads, "no request was under way for long enough to look whether its caller has gone")
+	})
+}
+
+func TestThatACallerHangsUpIsSeenALittleLater(t *testing.T) {
+	for name, after := range map[string]time.Duration{"at once": 0, "soon": hangUpLook / 2, "later": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			lazily(t, func(t *testing.T, c *counted, peer net.Conn) {
+				began := time.Now()
+				time.AfterFunc(after, func() { _ = peer.Close() })
+				require.ErrorIs(t, c.read(), io.EOF)
+				require.Equal(t, max(after, hangUpLook), time.Since(began))
+			})
+		})
+	}
+}
+
+func TestAReadThatWaitsToBeginHeedsADeadline(t *testing.T) {
+	lazily(t, func(t *testing.T, c *counted, peer net.Conn) {
+		began := time.Now()
+		time.AfterFunc(hangUpLook/2, func() { c.within(time.Second) })
+		require.ErrorIs(t, c.read(), os.ErrDeadlineExceeded)
+		require.Equal(t, hangUpLook/2+time.Second, time.Since(began))
+	})
+}
+
+func TestAReadOfMoreThanAByteBeginsAtOnce(t *testing.T) {
+	lazily(t, func(t *testing.T, c *counted, peer net.Conn) {
+		began := time.Now()
+		send(peer, 0)
+		_, err := c.lazy.read(c, make([]byte, 2))
+		require.NoError(t, err)
+		require.Zero(t, time.Since(began))
 	})
 }
