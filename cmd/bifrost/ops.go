@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/pprof"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,9 @@ func newRegistry() *prometheus.Registry {
 	return reg
 }
 
+// memProfileRate is Go's default: one allocation in so many bytes is in the profile.
+const memProfileRate = 512 << 10
+
 // opsHandler serves metrics and health, and pprof if profile is set.
 func opsHandler(reg *prometheus.Registry, ready *atomic.Bool, store store, profile bool) http.Handler {
 	mux := http.NewServeMux()
@@ -47,6 +51,9 @@ func opsHandler(reg *prometheus.Registry, ready *atomic.Bool, store store, profi
 		writeHealth(w, http.StatusServiceUnavailable, body)
 	})
 	if profile {
+		if runtime.MemProfileRate == 0 {
+			runtime.MemProfileRate = memProfileRate
+		}
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -79,6 +79,8 @@ func TestProfilesAreServedWhereAsked(t *testing.T) {
 	s.start(t)
 	status, _ := fetch(t, "http://"+s.ops+"/debug/pprof/")
 	require.Equal(t, http.StatusOK, status)
+	_, heap := fetch(t, "http://"+s.ops+"/debug/pprof/heap?debug=1")
+	require.Contains(t, heap, "@ heap/1048576", "allocations are sampled")
 	status, _ = fetch(t, "http://"+s.proxy+"/debug/pprof/")
 	require.Equal(t, http.StatusNotFound, status)
 }
