@@ -10,7 +10,8 @@ import (
 type rule struct {
 	method   string // "*": any
 	segments []string
-	open     bool // ended in **
+	decoded  []string // segments, for who reads loosely: some characters can only be written encoded
+	open     bool     // ended in **
 }
 
 func parseRules(texts []string) ([]rule, error) {
@@ -28,6 +29,7 @@ func parseRules(texts []string) ([]rule, error) {
 			if strings.Contains(s, "*") && s != "*" {
 				return nil, fmt.Errorf("rule %q: * stands for a whole segment, ** for the rest at the end", text)
 			}
+			r.decoded = append(r.decoded, unescape(nil, s))
 		}
 		rules = append(rules, r)
 	}
@@ -60,14 +62,14 @@ func deniedBy(rules []rule, method, path string) bool {
 	return false
 }
 
-// matches compares segment by segment. Loosely, letter case is folded, empty segments of the path are skipped, and a segment's
-// parameters need not be the rule's.
+// matches compares segment by segment. Loosely, letter case is folded, the rule may be encoded, empty segments of the path are
+// skipped, and a segment's parameters need not be the rule's.
 func (r *rule) matches(method, path string, loosely bool) bool {
 	if r.method != "*" && r.method != method {
 		return false
 	}
 	rest, more := strings.TrimPrefix(path, "/"), true
-	for _, want := range r.segments {
+	for i, want := range r.segments {
 		var got string
 		for {
 			if !more {
@@ -78,15 +80,19 @@ func (r *rule) matches(method, path string, loosely bool) bool {
 				break
 			}
 		}
-		if got != want && (want != "*" || got == "") && (!loosely || !strings.EqualFold(withoutParameters(got), want) && !strings.EqualFold(got, want)) {
+		if got != want && (want != "*" || got == "") && (!loosely || !readAs(got, want) && !readAs(got, r.decoded[i])) {
 			return false
 		}
 	}
-	if loosely {
-		rest = strings.Trim(rest, "/")
-		more = rest != ""
+	for loosely && more && withoutParameters(rest[:strings.IndexByte(rest+"/", '/')]) == "" {
+		_, rest, more = strings.Cut(rest, "/")
 	}
 	return r.open || !more
+}
+
+// readAs reports whether an upstream could take a segment for the one that a rule names.
+func readAs(got, want string) bool {
+	return strings.EqualFold(got, want) || strings.EqualFold(withoutParameters(got), want)
 }
 
 // withoutParameters cuts a segment at its semicolon: some servers strip path parameters before they look.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ func TestAReloadClosesTheTunnelsThatItWouldNotOpen(t *testing.T) {
 		"another path":                 {func(_ *Config, r *Route) { r.Allow = []string{"GET /other"} }, true},
 		"not that path":                {func(_ *Config, r *Route) { r.Deny = []string{"GET /ws"} }, true},
 		"another upstream":             {retarget(func(t *Target) { t.BaseURL = "http://127.0.0.1:1" }), true},
+		"another scheme":               {retarget(func(t *Target) { t.BaseURL = strings.Replace(t.BaseURL, "http:", "https:", 1) }), true},
 		"another path of the upstream": {retarget(func(t *Target) { t.BaseURL += "/base" }), true},
 		"another header for it":        {retarget(func(t *Target) { t.Headers = map[string]string{"X-New": "1"} }), false},
 		"no upstream": {func(_ *Config, r *Route) {
