@@ -60,7 +60,7 @@ type card struct {
 	Count       counts
 	Rows        []row
 	Matching    int    // connections that the view's filter lets through
-	Wanted      string // the org that the filter names, where it lets none through
+	Wanted      string // the org that the filter names, where it has no row
 	NoGlobal    bool
 	Failure     string // why its connections cannot be listed
 	ConnectURL  string
@@ -161,9 +161,7 @@ func (c *console) card(in *authflow.Integration, connections []authflow.Connecti
 		}
 	}
 	out.Matching = len(shown)
-	if len(shown) == 0 && tokenstore.Org(look.Query).Valid() {
-		out.Wanted = look.Query
-	}
+	out.Wanted = first(shown, look)
 	here := look // rows lead back to the page that they are on
 	look = look.of(in.Name).onPage(look.Page)
 	if whole {
@@ -185,6 +183,21 @@ func (c *console) card(in *authflow.Integration, connections []authflow.Connecti
 		out.Rows = append(out.Rows, c.row(in, con, now, here, v))
 	}
 	return out
+}
+
+// first brings the org that the filter names whole to the front. Where a link leads to one that has no row, it returns its name.
+func first(shown []authflow.Connection, look view) (wanted string) {
+	i := slices.IndexFunc(shown, func(con authflow.Connection) bool { return string(con.Slot.Org) == look.Query })
+	if i < 0 {
+		if (look.Integration != "" || len(shown) == 0) && tokenstore.Org(look.Query).Valid() {
+			wanted = look.Query
+		}
+		return wanted
+	}
+	named := shown[i]
+	copy(shown[1:], shown[:i])
+	shown[0] = named
+	return ""
 }
 
 // lets says whether the view's filter lets a connection through.

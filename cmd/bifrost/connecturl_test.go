@@ -44,6 +44,14 @@ func TestConnectURLLeadsToTheConnection(t *testing.T) {
 	require.Contains(t, screen, `action="/integrations/calendar/connect"`)
 	require.Contains(t, screen, `value="initech" required`)
 
+	s.connectTo(t, "calendar", "initech-2")
+	screen = follow("initech", "calendar")
+	require.Contains(t, screen, `<span class="org">initech-2<`)
+	require.Contains(t, screen, `value="initech" required`, "another org's row is not what the address is about")
+	s.connectTo(t, "calendar", "2")
+	screen = follow("2", "calendar")
+	require.Less(t, strings.Index(screen, `<span class="org">2<`), strings.Index(screen, `<span class="org">initech-2<`), "the org itself comes first")
+
 	screen = follow("globex", "calendar")
 	require.Contains(t, screen, `<span class="org">globex<`)
 	require.NotContains(t, screen, `<span class="org">acme<`)
