@@ -215,10 +215,8 @@ func (c *consents) keepGrant(ctx context.Context, m *managed, ep Endpoints, goin
 		out.fails(resultNotSaved, "", &notSaved)
 		return
 	}
-	if !waits {
-		c.clearCandidate(ctx, m, going.Slot)
-	}
-	c.accepted(ctx, m, ep) // good news only: a failed exchange holds no refresh back
+	c.clearCandidate(ctx, m, going.Slot) // one that waited for the former grant, or this one if a disconnect has overtaken it
+	c.accepted(ctx, m, ep)               // good news only: a failed exchange holds no refresh back
 	switch out.replaces = replaced; {
 	case waits:
 		out.result = resultAwaiting

@@ -42,8 +42,8 @@ func (c *consents) report(out outcome) {
 	}
 }
 
-// maxTold is how many consents of one link that came to nothing are told. Its holder can deny as many as he likes, and must neither
-// fill a disk nor push what others did out of the connection's history. The log tells of all.
+// maxTold is how many consents of one link are told that came to nothing, or wait for an operator. Its holder can give and deny as many
+// as he likes, and must neither fill a disk nor push what others did out of the connection's history. The log tells of all.
 const maxTold = 20
 
 // tells says whether the event of a callback is told, and puts into it that it is the last of its kind.
@@ -51,7 +51,7 @@ func (c *consents) tells(out outcome, e *Event) bool {
 	switch {
 	case out.result == resultRefused && out.link == "":
 		return c.refusals.lets(time.Now())
-	case out.result != resultRefused && out.result != resultDenied && out.result != resultExchange && out.result != resultTicketSpent:
+	case out.result != resultRefused && out.result != resultDenied && out.result != resultExchange && out.result != resultTicketSpent && out.result != resultAwaiting:
 		return true
 	}
 	n, err := c.countFailed(out)
@@ -59,7 +59,7 @@ func (c *consents) tells(out outcome, e *Event) bool {
 		return true
 	}
 	if n == maxTold {
-		e.Detail = strings.TrimPrefix(e.Detail+"; of further consents by this link that come to nothing the log alone tells", "; ")
+		e.Detail = strings.TrimPrefix(e.Detail+"; of further consents by this link that change nothing the log alone tells", "; ")
 	}
 	return n <= maxTold
 }

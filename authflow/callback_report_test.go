@@ -168,3 +168,21 @@ func TestFloodOfRefusedCallbacksDoesNotFillTheAuditLog(t *testing.T) {
 	require.Less(t, len(e.audited.take(t)), refusalBurst+50)
 	require.Equal(t, refusalBurst+50, e.count(resultRefused))
 }
+
+func TestALinksHolderFillsNoHistoryWithAnotherAccount(t *testing.T) {
+	user := new("alice")
+	e := accounts(t, user, consentSetup{})
+	e.consents()
+	b, link := e.newBrowser(), e.link()
+	*user = "mallory"
+	e.audited.take(t)
+	for range maxTold + 35 {
+		require.Equal(t, http.StatusSeeOther, b.get(b.consent(link)).status)
+	}
+	told := e.audited.take(t)
+	require.Len(t, told, maxTold)
+	require.Contains(t, told[maxTold-1].Detail, "the log alone tells")
+	history, err := e.broker.History(t.Context(), acme)
+	require.NoError(t, err)
+	require.Equal(t, ActionConnect, history[maxTold].Action, "it is still there")
+}

@@ -211,3 +211,27 @@ func TestAGrantWhoseAnswerIsLostIsNotStoredOverItsRefresh(t *testing.T) {
 		require.Equal(t, "CANARY-fresh", rec.Token.Access)
 	})
 }
+
+// hangingUp ends a context as soon as a record has been deleted.
+type hangingUp struct {
+	tokenstore.Backend
+	cancel context.CancelFunc
+}
+
+func (s hangingUp) Delete(ctx context.Context, slot tokenstore.Slot, prev tokenstore.Version) error {
+	defer s.cancel()
+	return s.Backend.Delete(ctx, slot, prev)
+}
+
+func TestADisconnectWhoseCallerHangsUpGivesBackWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, store, p := bubble(t, authflowtest.Reusable)
+		ctx, cancel := context.WithCancel(t.Context())
+		b.store = hangingUp{store, cancel}
+		require.NoError(t, b.Disconnect(ctx, acme, "ops"))
+		require.NoError(t, b.Wait(t.Context()))
+		require.Len(t, p.Revocations(), 2, "the grant, and the one that waited to replace it")
+		_, err := store.Take(t.Context(), candidateID(acme))
+		require.ErrorIs(t, err, tokenstore.ErrNotFound)
+	})
+}

@@ -219,6 +219,7 @@ func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string
 	c := b.conn(slot)
 	c.touch(time.Now()) // it stays in memory meanwhile
 	epoch := c.epoch.Load()
+	var gone *tokenstore.Record
 	for {
 		rec, err := b.readBack(ctx, slot)
 		if errors.Is(err, tokenstore.ErrNotFound) {
@@ -241,13 +242,14 @@ func (b *Broker) Disconnect(ctx context.Context, slot tokenstore.Slot, by string
 			return b.readError(slot, err)
 		}
 		b.log.Info("disconnected", "integration", slot.Integration, "org", string(slot.Org), "by", by)
-		if rec != nil {
-			b.discard(m, slot, rec)
-		}
+		gone = rec
 		break
 	}
 	c.replace(newSnapshot(m.Integration, slot, nil), epoch)
-	b.clearCandidate(ctx, m, slot)
+	b.clearCandidate(context.WithoutCancel(ctx), m, slot) // nobody would look again at what waits for no connection
+	if gone != nil {
+		b.discard(m, slot, gone)
+	}
 	return nil
 }
 

@@ -17,10 +17,12 @@ const (
 	foreignLook  = time.Hour       // how often it looks whether the client of a grant is configured again
 	evictEvery   = 30 * time.Second
 	gaugesEvery  = 15 * time.Second // at most; counting reads every record,
-	gaugesShare  = 500              // and takes up to one part in so many of the time: every minute at 10,000 connections,
+	gaugesShare  = 500              // and takes up to one part in so many of the time,
 	gaugesSeldom = 5 * time.Minute  // but is not left out for longer than this
 	gaugesBudget = time.Minute
-	lookEvery    = 12 * time.Hour // well within the week in which a consent that has expired can be given back
+	lookFirst    = 10 * time.Minute // after the start, which is busy enough
+	lookEvery    = 12 * time.Hour   // well within the week in which a consent that has expired can be given back
+	lookAgain    = time.Hour        // after the store was away
 )
 
 // Run sweeps: it refreshes what is due, follows the Feed, lets idle connections leave memory, gives back consents that nobody has
@@ -43,18 +45,9 @@ func (b *Broker) Run(ctx context.Context) {
 			b.proofs.forget(time.Now())
 		})
 	})
-	all.Go(func() { every(ctx, lookEvery, func() { b.look(ctx) }) })
+	all.Go(func() { b.keepLooking(ctx) })
 	all.Go(func() { every(ctx, sweepEvery, func() { s.sweep(ctx, &all) }) })
 	all.Wait()
-}
-
-// look looks at all connections, since perhaps nobody else does: it gives back what has waited for an operator for too long.
-func (b *Broker) look(ctx context.Context) {
-	for _, in := range b.Integrations() {
-		if _, err := b.Connections(ctx, in.Name); err != nil && ctx.Err() == nil {
-			b.log.Debug("whether a consent has waited for too long is not known", "integration", in.Name, "error", err)
-		}
-	}
 }
 
 // every calls fn at once and then at every tick, until ctx ends.
