@@ -15,8 +15,9 @@ const hangUpLook = 100 * time.Millisecond
 // small request net/http's server moves the deadline six times, of which a Read sees two, and each costs a lock and a timer. What
 // a Read sees is as if each had been set at once.
 //
-// A Read of one byte without a deadline is net/http's server's, which watches during a request whether its caller hangs up. It begins
-// a little later: most requests are over by then, and are spared a Read that finds nothing and has to be broken off.
+// A Read of one byte without a deadline is that of net/http's server, which watches during a request whether its caller hangs up. It
+// begins a little later: most requests are over by then, and are spared a Read that finds nothing and has to be broken off. (The only
+// other one is for the last byte of a chunk's size line or a trailer of exactly 4 KiB.)
 type lazyRead struct {
 	mu      sync.Mutex // guards the fields below; never held while a Read waits
 	wanted  time.Time  // as the connection's user set it; zero: none

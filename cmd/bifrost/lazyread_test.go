@@ -128,7 +128,9 @@ func TestDeadlinesThatNoReadSeesCostNothing(t *testing.T) {
 			c.within(10 * time.Second) // for its headers, which have been read
 			c.clear()
 			time.AfterFunc(time.Millisecond, c.breakOff)
+			began := time.Now()
 			require.ErrorIs(t, c.read(), os.ErrDeadlineExceeded) // in the background, until the answer is written
+			require.Equal(t, time.Millisecond, time.Since(began))
 			c.clear()
 		}
 		request()
