@@ -235,3 +235,17 @@ func TestADisconnectWhoseCallerHangsUpGivesBackWhatWaits(t *testing.T) {
 		require.ErrorIs(t, err, tokenstore.ErrNotFound)
 	})
 }
+
+func TestALookThatCannotReadTheConnectionLeavesWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, store, p := bubble(t, authflowtest.Reusable)
+		away := &lossyStore{Backend: store}
+		away.away.Store(true)
+		b.store = away
+		b.clearCandidate(t.Context(), b.managed(acme.Integration), acme)
+		require.NoError(t, b.Wait(t.Context()))
+		require.Empty(t, p.Revocations())
+		_, err := store.Take(t.Context(), candidateID(acme))
+		require.NoError(t, err)
+	})
+}

@@ -207,3 +207,12 @@ func TestLimitsPerCallerCountSubjects(t *testing.T) {
 	res, _ := b.get(t, "/graph/x")
 	require.Equal(t, 429, res.StatusCode, "the key of the same entry")
 }
+
+func TestNarrowingLeavesTheClaimsAsTheyAre(t *testing.T) {
+	c := &claims{limited: true, integrations: []string{"mail", "graph"}}
+	who := &caller{integrations: []string{"graph"}}
+	for range 2 { // a reload narrows by the same claims again
+		require.Equal(t, []string{"graph"}, who.within(c).integrations)
+		require.Equal(t, []string{"mail", "graph"}, c.integrations)
+	}
+}
