@@ -48,13 +48,16 @@ const maxTold = 20
 
 // tells says whether the event of a callback is told, and puts into it that it is the last of its kind.
 func (c *consents) tells(out outcome, e *Event) bool {
-	switch {
-	case out.result == resultRefused && out.link == "":
-		return c.refusals.lets(time.Now())
-	case out.result != resultRefused && out.result != resultDenied && out.result != resultExchange && out.result != resultTicketSpent && out.result != resultAwaiting:
+	switch out.result {
+	case resultDenied, resultExchange, resultTicketSpent, resultAwaiting:
+	case resultRefused:
+		if out.link == "" {
+			return c.refusals.lets(time.Now())
+		}
+	default:
 		return true
 	}
-	n, err := c.countFailed(out)
+	n, err := c.countVain(out)
 	if err != nil {
 		return true
 	}
@@ -64,10 +67,10 @@ func (c *consents) tells(out outcome, e *Event) bool {
 	return n <= maxTold
 }
 
-// countFailed returns how many consents of a link have come to nothing, up to one more than are told.
-func (c *consents) countFailed(out outcome) (n int, err error) {
-	id := "failed consents:" + out.link
-	err = c.alone(context.Background(), "failed consents by "+out.link, out.slot, func(ctx context.Context) error {
+// countVain returns how many consents of a link have come to nothing, or wait, up to one more than are told.
+func (c *consents) countVain(out outcome) (n int, err error) {
+	id := "vain consents:" + out.link
+	err = c.alone(context.Background(), "vain consents by "+out.link, out.slot, func(ctx context.Context) error {
 		before, err := peek[int](ctx, c.store, id)
 		if err != nil && !errors.Is(err, tokenstore.ErrNotFound) {
 			return err

@@ -154,7 +154,7 @@ func TestADenialThatCannotBeCountedIsTold(t *testing.T) {
 	e := newConsentEnv(t, consentSetup{})
 	b := e.newBrowser()
 	denied := with(t, b.consent(e.link()), "code", "", "error", "access_denied")
-	e.store.failing(unavailable("peek failed consents:"))
+	e.store.failing(unavailable("peek vain consents:"))
 	require.Equal(t, http.StatusForbidden, b.get(denied).status)
 	require.Len(t, e.audited.take(t), 1)
 }

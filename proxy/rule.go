@@ -84,8 +84,11 @@ func (r *rule) matches(method, path string, loosely bool) bool {
 			return false
 		}
 	}
-	for loosely && more && withoutParameters(rest[:strings.IndexByte(rest+"/", '/')]) == "" {
-		_, rest, more = strings.Cut(rest, "/")
+	for loosely && more {
+		var segment string
+		if segment, rest, more = strings.Cut(rest, "/"); withoutParameters(segment) != "" {
+			return r.open
+		}
 	}
 	return r.open || !more
 }

@@ -113,11 +113,24 @@ func (v *vault) spares(ctx context.Context, running, next *Keyring, others func(
 		use := used[id]
 		use.check = id == checked
 		if use != (KeyUse{}) {
-			return fmt.Errorf("%w: the encryption key %q is still in use, it seals %s: put it back, run `bifrost rekey`, and then take it out", errRing, id, use)
+			return &KeyInUseError{id, use}
 		}
 	}
 	return nil
 }
+
+// KeyInUseError says which key a ring lacks, and what it seals.
+type KeyInUseError struct {
+	ID  string
+	Use KeyUse
+}
+
+func (e *KeyInUseError) Error() string {
+	return fmt.Sprintf("%v: the encryption key %q is still in use, it seals %s: put it back, run `bifrost rekey`, and then take it out", errRing, e.ID, e.Use)
+}
+
+// Unwrap says that it is the caller's mistake.
+func (e *KeyInUseError) Unwrap() error { return errRing }
 
 // KeyUse counts what one key has sealed.
 type KeyUse struct {

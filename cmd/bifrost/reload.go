@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"regexp"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/bifrost-proxy/bifrost/authflow"
 	"github.com/bifrost-proxy/bifrost/config"
+	"github.com/bifrost-proxy/bifrost/tokenstore"
 )
 
 // reloader brings the configuration file into force while bifrost runs. One goroutine uses it.
@@ -22,7 +22,6 @@ type reloader struct {
 	watch   *watch
 
 	loaded  *config.Config // in force, but for what only a restart changes
-	tried   *config.Config // of the last look; nil: the file has a problem
 	trouble error          // of the last look; nil: loaded is in force
 }
 
@@ -37,27 +36,24 @@ func (r *reloader) look(asked bool) {
 		return
 	}
 	r.process.reloads.failed()
-	if asked || !r.knows(cfg, err) {
+	if asked || !sameTrouble(r.trouble, err) {
 		report(r.process.log, err)
 		r.process.audit.audited(authflow.ActionReloadFailed, "refused")
 	}
-	r.tried, r.trouble = cfg, err
+	r.trouble = err
 }
 
-// counts finds the numbers in a text, and as $1 what stands in quotes, where a number is part of a name.
-var counts = regexp.MustCompile(`("[^"]*")|\d+(?: ×)?`)
-
-// knows says whether the last look met the same trouble. As long as the file is the same, so is trouble that only counts something
-// else, such as what a key still seals.
-func (r *reloader) knows(cfg *config.Config, err error) bool {
-	if r.trouble == nil {
+// sameTrouble says whether two looks met the same, the first of them perhaps none. What a key still seals changes all the time.
+func sameTrouble(before, now error) bool {
+	if before == nil {
 		return false
 	}
-	before, now := r.trouble.Error(), err.Error()
-	if cfg != nil && reflect.DeepEqual(cfg, r.tried) {
-		before, now = counts.ReplaceAllString(before, "$1"), counts.ReplaceAllString(now, "$1")
+	former, was := errors.AsType[*tokenstore.KeyInUseError](before)
+	present, is := errors.AsType[*tokenstore.KeyInUseError](now)
+	if was && is {
+		return former.ID == present.ID
 	}
-	return before == now
+	return before.Error() == now.Error()
 }
 
 // apply brings cfg into force, whole or not at all.
